@@ -1,0 +1,34 @@
+import os
+import pathlib
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real data sets and trained models, which is not part of the repository."""
+    default = pathlib.Path(__file__).resolve().parents[2] / "shared"
+    folder = pathlib.Path(os.environ.get("TFPRUNE_SHARED", default))
+    if not (folder / "models").is_dir():
+        pytest.skip("needs the folder of real data and models: set TFPRUNE_SHARED to it")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_cpus():
+    """Two virtual CPUs, for tests of several replicas; it must be done before TensorFlow starts."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    import keras
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from tests import models
+from tfprune import allocation, prune
+from tfprune.allocation import Layer
+from tfprune.graph import kernels as k
+
+
+def densities(model):
+    return {x.name: np.count_nonzero(x.read()) / x.size for x in k.find(model)[0]}
+
+
+def toy(sizes, scores, locked=None):
+    return [
+        Layer(
+            kernel=None,
+            scores=np.asarray(s, float),
+            sizes=np.full(len(s), size),
+            locked=np.zeros(len(s), bool) if locked is None else np.asarray(locked[i], bool),
+        )
+        for i, (size, s) in enumerate(zip(sizes, scores, strict=True))
+    ]
+
+
+def test_global_weighs_units_by_cost_not_by_count():
+    """Two big filters score above eight small ones: half of the weights is one big filter more."""
+    layers = toy([100, 10], [[9, 8], [1, 2, 3, 4, 5, 6, 7, 7.5]])
+    costs = [layer.sizes for layer in layers]
+    keep = allocation.keep(allocation.get("global"), layers, costs, amount=0.5 * 280)
+    assert [x.sum() for x in keep] == [1, 0]  # 80 + 100 is nearer to 140 than 80: both by 40, 60
+
+
+def test_the_cut_is_the_nearest():
+    layers = toy([10], [range(10)])
+    for amount, kept in [(0, 10), (4, 10), (6, 9), (44, 6), (46, 5), (100, 0)]:
+        keep = allocation.keep(allocation.get("global"), layers, [layers[0].sizes], amount=amount)
+        assert keep[0].sum() == kept
+
+
+def test_locked_units_stay_and_too_much_is_out_of_reach():
+    layers = toy([1, 1], [[1, 2, 3], [4, 5, 6]], [[1, 0, 0], [0, 0, 1]])
+    costs = [layer.sizes for layer in layers]
+    keep = allocation.keep(allocation.get("global"), layers, costs, amount=4)
+    np.testing.assert_array_equal(np.concatenate(keep), [1, 0, 0, 0, 0, 1])
+    with pytest.raises(allocation.Unreachable) as error:
+        allocation.keep(allocation.get("global"), layers, costs, amount=5)
+    assert error.value.most == 4
+
+
+def test_equal_scores_are_cut_by_position():
+    """TFMOT keeps all ties: a kernel of equal weights asked for 50 % stays dense there."""
+    model = models.cnn()
+    for kernel in k.find(model)[0]:
+        kernel.variable.assign(np.ones(kernel.variable.shape))
+    for name in ("global", "uniform", "erk", "lamp"):
+        found = densities(prune(model, "sparsity:0.5", allocation=name))
+        sizes = {x.name: x.size for x in k.find(model)[0]}
+        kept = sum(found[key] * sizes[key] for key in sizes)
+        assert abs(kept / sum(sizes.values()) - 0.5) <= 1 / sum(sizes.values())
+
+
+def test_uniform_rounds_in_each_layer():
+    model = models.cnn()
+    pruned = prune(model, "sparsity:0.7", allocation="uniform")
+    for kernel in k.find(pruned)[0]:
+        assert np.count_nonzero(kernel.read()) == round(kernel.size * (1 - 0.7))
+
+
+def test_uniform_plus_keeps_the_first_convolution_and_a_fifth_of_the_last_dense_layer():
+    model = models.cnn()
+    found = densities(prune(model, "sparsity:0.4", allocation="uniform_plus"))
+    assert found["sequential/conv/kernel"] == 1
+    sizes = {x.name: x.size for x in k.find(model)[0]}
+    dense = densities(prune(model, "compression:1.8", allocation="uniform_plus"))
+    assert dense["sequential/head/kernel"] >= 0.2
+    kept = sum(found[name] * size for name, size in sizes.items())
+    assert abs(kept - 0.6 * sum(sizes.values())) <= 1
+
+
+def test_erk_densities_follow_the_formula():
+    """density = eps * sum(shape) / prod(shape), capped at 1; eps from the whole (RigL)."""
+    model = models.cnn()
+    kernels, _ = k.find(model)
+    shapes = {x.name: x.shape for x in kernels}
+    found = densities(prune(model, "sparsity:0.7", allocation="erk"))
+    raw = {name: np.sum(s) / np.prod(s) for name, s in shapes.items()}
+    open_layers = [name for name in raw if found[name] < 1]
+    eps = [found[name] / raw[name] for name in open_layers]
+    assert len(open_layers) >= 2
+    np.testing.assert_allclose(eps, np.mean(eps), rtol=0.02)
+    assert all(eps[0] * raw[name] >= 0.98 for name in raw if found[name] == 1)
+
+
+def test_lamp_allocation_of_magnitude_is_lamp_scores_ranked_globally():
+    model = models.cnn()
+    one = prune(model, "sparsity:0.8", criterion="magnitude", allocation="lamp")
+    other = prune(model, "sparsity:0.8", criterion="lamp", allocation="global")
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["global", "uniform", "uniform_plus", "erk", "lamp"])
+def test_a_sparser_mask_lies_inside_a_denser_one(name):
+    model = models.cnn()
+    half, most = (prune(model, f"sparsity:{s}", allocation=name) for s in (0.2, 0.4))
+    for a, b in zip(k.find(half)[0], k.find(most)[0], strict=True):
+        assert not np.any((a.read() == 0) & (b.read() != 0))

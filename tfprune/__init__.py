@@ -1,0 +1,29 @@
+"""Prune Keras 3 models and ship them as TFLite (LiteRT) files, knowing what was gained."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# The public names and where they live. They are imported on first use: TensorFlow takes seconds.
+_PUBLIC = {
+    "HoldZeros": "tfprune.callbacks.hold_zeros",
+    "Pruner": "tfprune.callbacks.pruner",
+    "detach": "tfprune.masks",
+    "export": "tfprune.tflite.export",
+    "load_model": "tfprune.zoo.files",
+    "measure": "tfprune.measurement.facts",
+    "prune": "tfprune.pruning",
+    "reestimate_batchnorm": "tfprune.batchnorm",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> object:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'tfprune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

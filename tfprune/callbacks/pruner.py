@@ -1,0 +1,231 @@
+"""`Pruner`: prunes the model that is being fitted, along a schedule."""
+
+import logging
+import math
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from tfprune import masks, schedules, targets
+from tfprune.pruning import Plan, Recipe
+
+log = logging.getLogger("tfprune")
+
+
+class Pruner(keras.callbacks.Callback):
+    """Prunes the fitted model step by step, and keeps what is pruned at zero.
+
+    Steps are updates of the optimizer since epoch 0 of this training, as in TFMOT. Whatever the
+    schedule does, the model has the target's sparsity when training ends. The sparsity is added to
+    the logs: Keras shows it in its progress bar and history, and TensorBoard (placed after this
+    callback) as `epoch_sparsity`. The masks stay attached after training: see `tfprune.detach`.
+
+    Example:
+      >>> model.fit(train, epochs=10, callbacks=[tfprune.Pruner("sparsity:0.9", end="8ep")])
+
+    Args:
+      target: as in `tfprune.prune`. May be left out where `schedule` is an object that says its
+        final sparsity, as TFMOT's do.
+      criterion, granularity, allocation, protect, min_keep, seed: as in `tfprune.prune`.
+      schedule: `"polynomial"`, `"constant"` (TFMOT's own), `"one_shot"`, `"iterative"`,
+        `"exponential"`, `"cosine"`, with options in brackets, or any object with
+        `schedule(step) -> (should_prune, sparsity)`.
+      begin: first step, `1000`, or epoch, `"2ep"`.
+      end: last step or epoch; three quarters of the training if None, so that the rest of it
+        recovers at the final sparsity.
+      frequency: steps between two updates of the masks; if None, 20 updates or one every 100
+        steps, whichever is more often.
+
+    Raises:
+      TypeError, ValueError: for a wrong word; when training begins, for a target that can't be
+        met on the model.
+    """
+
+    async_safe = True
+
+    def __init__(
+        self,
+        target: str | targets.Target | None = None,
+        *,
+        criterion: object = "magnitude",
+        granularity: object = "weight",
+        allocation: object = "global",
+        schedule: object = "polynomial",
+        begin: int | str = 0,
+        end: int | str | None = None,
+        frequency: int | None = None,
+        protect: Sequence[str] = (),
+        min_keep: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if isinstance(schedule, str):
+            schedules.check(schedule)
+            if target is None:
+                raise ValueError('a target such as "sparsity:0.8" is needed with a named schedule')
+        else:
+            target = _target_of(schedule, target)
+        self._recipe = Recipe.of(
+            target,
+            criterion=criterion,
+            granularity=granularity,
+            allocation=allocation,
+            protect=protect,
+            min_keep=min_keep,
+            seed=seed,
+        )
+        self._spec = schedule
+        self._begin, self._end, self._frequency = begin, end, frequency
+        for moment in (begin, end):
+            if moment is not None:
+                _steps(moment, per_epoch=1)
+        if frequency is not None and frequency < 1:
+            raise ValueError(f"frequency={frequency}: a number of steps, 1 or more, is needed")
+        self._plan: Plan | None = None
+        self._schedule: schedules.Schedule | None = None
+        self.sparsity = 0.0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Binds the words to the model and attaches masks that prune nothing yet."""
+        del logs
+        plan = self._recipe.bind(self.model)
+        final = plan.level
+        if plan.recipe.target is not None:
+            plan.masks(final)  # out of reach is better said now than after hours of training
+        self._plan, self._schedule, self._origin, self._last = plan, None, None, -1
+        self._done = False
+        held = masks.of(self.model)
+        start = {x.name: held.get(x.name, np.ones(x.variable.shape, bool)) for x in plan.kernels}
+        masks.attach(self.model, plan.kernels, start)
+        self.sparsity = _zeros(start)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Fixes where step 0 is, and builds the schedule, at the first epoch."""
+        del logs
+        if self._origin is not None:
+            return
+        per_epoch = self._steps_per_epoch()
+        # A training that is resumed at a later epoch goes on in the schedule where it was.
+        self._origin = self._iterations() - epoch * (per_epoch or 0)
+        if not isinstance(self._spec, str):
+            self._schedule = self._spec
+            return
+        begin = _steps(self._begin, per_epoch=per_epoch)
+        if self._end is not None:
+            end = _steps(self._end, per_epoch=per_epoch)
+        else:
+            if per_epoch is None:
+                raise ValueError(
+                    "the data set's length is unknown: give Pruner an end in steps, such as "
+                    "end=2000, or fit a steps_per_epoch"
+                )
+            end = max(begin, math.ceil(0.75 * per_epoch * self.params["epochs"]) - 1)
+        frequency = self._frequency or max(1, min(100, (end - begin) // 20))
+        self._last_step = end
+        self._schedule = schedules.build(
+            self._spec,
+            final_sparsity=self._plan.level,
+            begin_step=begin,
+            end_step=end,
+            frequency=frequency,
+        )
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Updates the masks where the schedule says so."""
+        del batch, logs
+        step = self._iterations() - self._origin
+        level = None
+        # With steps_per_execution, several steps pass between two calls: none may be missed.
+        for passed in range(self._last + 1, step + 1):
+            due, sparsity = self._schedule(passed)
+            if bool(due):
+                level = float(sparsity)
+        self._last = max(step, self._last)
+        if isinstance(self._spec, str) and step >= self._last_step and not self._done:
+            level, self._done = self._plan.level, True
+        if level is not None:
+            self._update(level)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Shows the sparsity in the progress bar."""
+        del batch
+        if logs is not None:
+            logs["sparsity"] = self.sparsity
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds the sparsity to history and TensorBoard."""
+        del epoch
+        if logs is not None:
+            logs["sparsity"] = self.sparsity
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Brings the model to its target, whatever the schedule and the optimizer left."""
+        if self._plan.recipe.target is not None:
+            if not np.isclose(self.sparsity, self._plan.level, atol=0.01) and self._plan.level:
+                log.warning(
+                    "training ended at sparsity %.4f, before the schedule did: pruned to the "
+                    "target now, without training after it",
+                    self.sparsity,
+                )
+            self._update(self._plan.level)
+        # Averaged weights (use_ema) are written over the model's own when training ends.
+        masks.apply(self._plan.kernels)
+        if logs is not None:
+            logs["sparsity"] = self.sparsity
+
+    def _update(self, level: float) -> None:
+        new = self._plan.masks(level)
+        masks.attach(self.model, self._plan.kernels, new)
+        self.sparsity = _zeros(new)
+
+    def _iterations(self) -> int:
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+
+    def _steps_per_epoch(self) -> int | None:
+        """Returns the optimizer's updates in an epoch, None where the data has no known length."""
+        batches = self.params.get("steps")
+        if batches is None:
+            return None
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        return max(1, batches // (optimizer.gradient_accumulation_steps or 1))
+
+
+def _zeros(values: masks.Masks) -> float:
+    """Returns the fraction that the masks prune."""
+    return 1 - sum(int(m.sum()) for m in values.values()) / sum(m.size for m in values.values())
+
+
+def _steps(moment: int | str, *, per_epoch: int | None) -> int:
+    """Returns the optimizer steps of `1000` or `"8ep"`."""
+    if isinstance(moment, int) and moment >= 0:
+        return moment
+    if isinstance(moment, str) and moment.endswith("ep"):
+        try:
+            epochs = float(moment[:-2])
+        except ValueError:
+            epochs = -1
+        if epochs >= 0:
+            if per_epoch is None:
+                raise ValueError(f"{moment!r} needs a data set of known length: give steps instead")
+            return round(epochs * per_epoch)
+    raise ValueError(f'{moment!r} is no moment: give optimizer steps (1000) or epochs ("8ep")')
+
+
+def _target_of(schedule: object, target: object) -> targets.Target | None:
+    """Returns the target that a schedule object implies, checked against the one given."""
+    if not callable(schedule):
+        raise TypeError(
+            f"a schedule is a name or a call step -> (bool, sparsity), not {schedule!r}"
+        )
+    final = schedules.final_sparsity(schedule)
+    implied = None if final is None else targets.Target("sparsity", final)
+    if target is None:
+        return implied
+    given = targets.parse(target)
+    if given.kind != "sparsity" or (implied is not None and given != implied):
+        raise ValueError(
+            f"the schedule ends at {implied or 'a sparsity of its own'}, the target is {given}: "
+            "leave the target out"
+        )
+    return given

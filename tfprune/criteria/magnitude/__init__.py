@@ -1,0 +1,1 @@
+"""Magnitude: what is small matters little."""

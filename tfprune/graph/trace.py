@@ -1,0 +1,100 @@
+"""Every call of every layer, with the shapes and tensors that pass, for any kind of Keras model."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of one layer in the forward pass of a single example.
+
+    `inputs` and `outputs` are the symbolic tensors; a producer and its consumer share the object.
+    """
+
+    layer: keras.layers.Layer
+    inputs: tuple[tf.Tensor, ...]
+    outputs: tuple[tf.Tensor, ...]
+
+
+def layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns `model` and every layer inside it, at any depth, each once, in order of creation.
+
+    Keras has no public walk that enters attention, recurrent cells and wrappers, so this is the
+    one place that calls the private one.
+    """
+    return model._flatten_layers()
+
+
+def example_spec(
+    model: keras.Model, input_shape: object = None
+) -> dict | list | tuple | tf.TensorSpec:
+    """Returns TensorSpecs of one example, batch axis 1, in the structure `model` takes.
+
+    Args:
+      model: a built model.
+      input_shape: a shape without the batch axis, where the model leaves sizes open.
+
+    Raises:
+      ValueError: if the model is not built, or a size is open and not given.
+    """
+
+    def tensor_spec(tensor: keras.KerasTensor) -> tf.TensorSpec:
+        size = tensor.shape[1:] if input_shape is None else tuple(input_shape)
+        if None in size:
+            raise ValueError(
+                f"model {model.name!r} leaves its input size open ({tensor.shape[1:]}): "
+                "build it with a fixed input size"
+            )
+        return tf.TensorSpec((1, *size), tensor.dtype)
+
+    if getattr(model, "inputs", None):
+        single = isinstance(model, keras.Sequential)
+        return keras.tree.map_structure(tensor_spec, model.inputs[0] if single else model.input)
+    # A subclassed model has no symbolic inputs, but remembers the shape it was built for.
+    shape = (model.get_build_config() or {}).get("input_shape") or (None, *(input_shape or ()))
+    if len(shape) == 1:
+        raise ValueError(
+            f"model {model.name!r} has no known input shape: call it once on data first"
+        )
+    return tensor_spec(keras.KerasTensor(shape))
+
+
+@contextlib.contextmanager
+def _recorded(calls: list[Call]) -> Iterator[None]:
+    """Appends each layer call made inside the block to `calls`, innermost first."""
+    original = keras.layers.Layer.__call__
+
+    @functools.wraps(original)
+    def call(self: keras.layers.Layer, *args: object, **kwargs: object) -> object:
+        outputs = original(self, *args, **kwargs)
+        calls.append(Call(self, _tensors((args, kwargs)), _tensors(outputs)))
+        return outputs
+
+    keras.layers.Layer.__call__ = call
+    try:
+        yield
+    finally:
+        keras.layers.Layer.__call__ = original
+
+
+def _tensors(structure: object) -> tuple[tf.Tensor, ...]:
+    return tuple(x for x in keras.tree.flatten(structure) if isinstance(x, tf.Tensor))
+
+
+def trace(model: keras.Model, input_shape: object = None) -> list[Call]:
+    """Returns the layer calls of one inference pass on one example, inner calls before outer ones.
+
+    The pass is traced, not computed. It works for functional, sequential, nested and subclassed
+    models alike, since it watches `Layer.__call__` rather than reading a graph.
+    """
+    calls: list[Call] = []
+    with _recorded(calls):
+        tf.function(lambda x: model(x, training=False)).get_concrete_function(
+            example_spec(model, input_shape)
+        )
+    return calls
