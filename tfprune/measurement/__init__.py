@@ -1,0 +1,1 @@
+"""Size, accuracy, latency and memory: what a pruned model really gained."""

@@ -1,0 +1,73 @@
+"""`measure`: what a model costs and how well it does, as one flat record."""
+
+import keras
+import numpy as np
+
+from tfprune.graph import kernels as k
+from tfprune.graph import macs
+
+
+def measure(model: keras.Model, *, data: object = None) -> dict[str, float | int]:
+    """Returns the facts of a built model.
+
+    Args:
+      model: a Keras model.
+      data: a tf.data.Dataset of (x, y) batches, or a tuple of arrays, to judge it on.
+
+    Returns:
+      params: all parameters, batch-norm statistics not counted.
+      nonzero_params: those left when the zeros in kernels are not counted.
+      sparsity: fraction of zeros in the kernels.
+      compression_ratio: params / nonzero_params.
+      macs: multiply-accumulates for one example, as if dense.
+      nonzero_macs: those with a weight that is not zero.
+      theoretical_speedup: macs / nonzero_macs.
+      top1, top5 (more than five classes), loss: as fractions, if there is `data`.
+
+    Raises:
+      ValueError: if the model is not built, leaves its input size open, or labels don't fit.
+    """
+    rows = layers(model)
+    params, total = k.parameters(model), macs.total(model)
+    zeros = sum(row["params"] - row["nonzero_params"] for row in rows)
+    nonzero_macs = total - sum(row["macs"] - row["nonzero_macs"] for row in rows)
+    facts = {
+        "params": params,
+        "nonzero_params": params - zeros,
+        "sparsity": zeros / max(sum(row["params"] for row in rows), 1),
+        "compression_ratio": params / max(params - zeros, 1),
+        "macs": total,
+        "nonzero_macs": nonzero_macs,
+        "theoretical_speedup": total / max(nonzero_macs, 1),
+    }
+    if data is not None:
+        from tfprune.measurement.accuracy import evaluate
+
+        facts |= {key: value for key, value in evaluate(model, data).items() if key != "examples"}
+    return facts
+
+
+def layers(model: keras.Model) -> list[dict[str, object]]:
+    """Returns one row a kernel, in the order of the model's weights.
+
+    Each has its `name`, `layer`, `shape`, `params`, `nonzero_params`, `sparsity`, `macs` and
+    `nonzero_macs`.
+    """
+    kernels, _ = k.find(model)
+    uses = macs.positions(model, kernels)
+    rows = []
+    for kernel in kernels:
+        nonzero = int(np.count_nonzero(kernel.read()))
+        rows.append(
+            {
+                "name": kernel.name,
+                "layer": kernel.layer.name,
+                "shape": list(kernel.variable.shape),
+                "params": kernel.size,
+                "nonzero_params": nonzero,
+                "sparsity": 1 - nonzero / kernel.size,
+                "macs": kernel.size * uses[kernel.name],
+                "nonzero_macs": nonzero * uses[kernel.name],
+            }
+        )
+    return rows

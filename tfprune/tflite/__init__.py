@@ -1,0 +1,1 @@
+"""TFLite (LiteRT) files: converted, verified against Keras, measured, and one recommended."""
