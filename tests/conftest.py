@@ -30,5 +30,4 @@ def _two_cpus():
 def _seeded():
     import keras
 
-    keras.backend.clear_session()
     keras.utils.set_random_seed(0)

@@ -20,7 +20,8 @@ def cnn(classes=10):
             L.ReLU(),
             L.GlobalAveragePooling2D(),
             L.Dense(classes, activation="softmax", name="head"),
-        ]
+        ],
+        name="cnn",
     )
 
 

@@ -70,10 +70,10 @@ def test_uniform_rounds_in_each_layer():
 def test_uniform_plus_keeps_the_first_convolution_and_a_fifth_of_the_last_dense_layer():
     model = models.cnn()
     found = densities(prune(model, "sparsity:0.4", allocation="uniform_plus"))
-    assert found["sequential/conv/kernel"] == 1
+    assert found["cnn/conv/kernel"] == 1
     sizes = {x.name: x.size for x in k.find(model)[0]}
     dense = densities(prune(model, "compression:1.8", allocation="uniform_plus"))
-    assert dense["sequential/head/kernel"] >= 0.2
+    assert dense["cnn/head/kernel"] >= 0.2
     kept = sum(found[name] * size for name, size in sizes.items())
     assert abs(kept - 0.6 * sum(sizes.values())) <= 1
 

@@ -67,7 +67,9 @@ def test_every_package_is_installed():
 
 
 def test_importing_tfprune_does_not_import_tensorflow():
-    code = "import sys, tfprune; dir(tfprune); assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    code = (
+        "import sys, tfprune; dir(tfprune); assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -15,6 +15,9 @@ from tfprune.registry import Method
 
 log = logging.getLogger("tfprune")
 
+# The words that `prune` and `Pruner` have in common.
+WORDS = ("target", "criterion", "granularity", "allocation", "protect", "min_keep", "seed")
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:

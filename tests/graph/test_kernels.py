@@ -89,7 +89,7 @@ def test_patterns_protect_layers_by_name_path_and_glob():
     kernels, _ = k.find(models.cnn())
     assert k.protected(kernels, ["head"]) == [False, False, False, True]
     assert k.protected(kernels, ["*wise"]) == [False, True, True, False]
-    assert k.protected(kernels, "sequential/conv/kernel") == [True, False, False, False]
+    assert k.protected(kernels, "cnn/conv/kernel") == [True, False, False, False]
     with pytest.raises(ValueError, match="Did you mean head"):
         k.protected(kernels, ["heat"])
 

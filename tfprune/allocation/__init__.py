@@ -11,11 +11,14 @@ sets `LEVELS = True` says that its keys are the sparsity at which a unit goes in
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfprune import registry
-from tfprune.graph.kernels import Kernel
+
+if TYPE_CHECKING:
+    from tfprune.graph.kernels import Kernel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Layer:
       locked: units that must stay, (n_units,).
     """
 
-    kernel: Kernel
+    kernel: "Kernel"
     scores: np.ndarray
     sizes: np.ndarray
     locked: np.ndarray

@@ -86,13 +86,21 @@ class Pruner(keras.callbacks.Callback):
         self._schedule: schedules.Schedule | None = None
         self.sparsity = 0.0
 
+    def plan(self, model: keras.Model) -> Plan:
+        """Returns what would be pruned in `model`, and what not and why.
+
+        Raises:
+          ValueError: if the target can't be met on it.
+        """
+        plan = self._recipe.bind(model)
+        if plan.recipe.target is not None:
+            plan.masks()  # out of reach is better said now than after hours of training
+        return plan
+
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Binds the words to the model and attaches masks that prune nothing yet."""
         del logs
-        plan = self._recipe.bind(self.model)
-        final = plan.level
-        if plan.recipe.target is not None:
-            plan.masks(final)  # out of reach is better said now than after hours of training
+        plan = self.plan(self.model)
         self._plan, self._schedule, self._origin, self._last = plan, None, None, -1
         self._done = False
         held = masks.of(self.model)

@@ -1,0 +1,20 @@
+"""Every name that works is in the documentation, with its source."""
+
+import pathlib
+
+import pytest
+
+from tfprune import registry, schedules, targets
+
+METHODS = (pathlib.Path(__file__).resolve().parents[1] / "docs/methods.md").read_text()
+
+
+@pytest.mark.parametrize("package", ["criteria", "granularity", "allocation"])
+def test_methods(package):
+    for name in registry.names(f"tfprune.{package}"):
+        assert f"| `{name}" in METHODS
+
+
+def test_schedules_and_targets():
+    assert all(f"| `{name}" in METHODS for name in schedules.names())
+    assert all(f"`{kind}:`" in METHODS for kind in targets.KINDS)
