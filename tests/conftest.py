@@ -17,9 +17,8 @@ def shared():
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _two_cpus():
-    """Two virtual CPUs, for tests of several replicas; it must be done before TensorFlow starts."""
+def pytest_configure():
+    """Sets up two virtual CPUs, for tests of several replicas: before TensorFlow starts."""
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
