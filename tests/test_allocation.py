@@ -106,3 +106,19 @@ def test_a_sparser_mask_lies_inside_a_denser_one(name):
     half, most = (prune(model, f"sparsity:{s}", allocation=name) for s in (0.2, 0.4))
     for a, b in zip(k.find(half)[0], k.find(most)[0], strict=True):
         assert not np.any((a.read() == 0) & (b.read() != 0))
+
+
+@pytest.mark.parametrize("distinct", [1, 3, 1000, None])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.999, 1.0])
+def test_the_selection_is_the_start_of_the_sorted_order(monkeypatch, distinct, share):
+    """Against a full stable sort, with many equal keys and unequal costs."""
+    monkeypatch.setattr(allocation, "_FEW", 8)
+    rng = np.random.default_rng(0)
+    keys = rng.random(3001) if distinct is None else rng.integers(0, distinct, 3001).astype(float)
+    cost = rng.integers(1, 5, 3001).astype(float)
+    amount = share * cost.sum()
+    order = np.argsort(keys, kind="stable")
+    removed = np.concatenate([[0.0], np.cumsum(cost[order])])
+    expected = order[: np.abs(removed - amount).argmin()]
+    found = allocation._first(np.arange(3001), keys, cost, amount)
+    assert sorted(found) == sorted(expected)

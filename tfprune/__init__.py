@@ -8,21 +8,25 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "HoldZeros": "tfprune.callbacks.hold_zeros",
     "Pruner": "tfprune.callbacks.pruner",
+    "data": "tfprune",
     "detach": "tfprune.masks",
     "export": "tfprune.tflite.export",
     "load_model": "tfprune.zoo.files",
     "measure": "tfprune.measurement.facts",
     "prune": "tfprune.pruning",
     "reestimate_batchnorm": "tfprune.batchnorm",
+    "zoo": "tfprune",
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> object:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'tfprune' has no attribute {name!r}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'tfprune' has no attribute {name!r}")
+    if _PUBLIC[name] == "tfprune":  # a package of its own
+        return importlib.import_module(f"tfprune.{name}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -203,7 +203,8 @@ class Plan:
         if recipe.granularity.has("stays"):
             locked |= recipe.granularity("stays", scores)
         if recipe.min_keep:
-            locked[np.argsort(scores, kind="stable")[-recipe.min_keep :]] = True
+            best = max(len(scores) - recipe.min_keep, 0)
+            locked[np.argpartition(scores, best)[best:]] = True
         return allocations.Layer(
             kernel=kernel,
             scores=scores,
