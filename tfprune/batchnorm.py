@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfprune import batches
 from tfprune.graph import trace
 
 
-def reestimate_batchnorm(model: keras.Model, data: object, *, batches: int = 50) -> int:
+def reestimate_batchnorm(model: keras.Model, data: object, *, limit: int = 50) -> int:
     """Sets the statistics of all batch normalisations to the mean over some batches.
 
     Each batch is normalised by its own mean and variance, as in training, with dropout off; the
@@ -20,8 +21,8 @@ def reestimate_batchnorm(model: keras.Model, data: object, *, batches: int = 50)
 
     Args:
       model: a built model, changed in place.
-      data: a tf.data.Dataset of (x, ...) batches, or a tuple or array of inputs.
-      batches: the most batches to use.
+      data: a tf.data.Dataset of (x, ...) batches, or arrays: x or (x, y).
+      limit: the most batches to use.
 
     Returns:
       The number of batches used; 0 where the model has no batch normalisation.
@@ -42,8 +43,8 @@ def reestimate_batchnorm(model: keras.Model, data: object, *, batches: int = 50)
         with _settings(norms, "momentum", 0.0), _settings(_droppers(model), "rate", 0.0):
             # Traced inside the block, since the momentum is a constant of the graph.
             step = tf.function(lambda x: model(x, training=True), reduce_retracing=True)
-            for batch in itertools.islice(_inputs(data), batches):
-                step(batch)
+            for x, _ in itertools.islice(batches.pairs(data), limit):
+                step(x)
                 count += 1
                 for i, norm in enumerate(norms):
                     mean = norm.moving_mean.numpy()
@@ -79,11 +80,3 @@ def _settings(layers: list[keras.layers.Layer], name: str, value: float) -> Iter
     finally:
         for layer, old in zip(layers, before, strict=True):
             setattr(layer, name, old)
-
-
-def _inputs(data: object) -> Iterator[object]:
-    if not isinstance(data, tf.data.Dataset):
-        x = data[0] if isinstance(data, tuple) else data
-        data = tf.data.Dataset.from_tensor_slices((x,)).batch(128)
-    for batch in data:
-        yield batch[0] if isinstance(batch, tuple) else batch

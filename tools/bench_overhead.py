@@ -3,9 +3,9 @@
   python tools/bench_overhead.py
 
 Two models are fitted at the same time in two threads and take turns, a step each, so that a noisy
-machine slows both. Keras 3 runs in one process, tf-keras with TFMOT in another, and each is compared
-with the dense model of its own Keras. "step" is the median over pairs of neighbouring steps, "total"
-the whole time, updates of the masks included.
+machine slows both. Keras 3 runs in one process, tf-keras with TFMOT in another, and each is
+compared with the dense model of its own Keras. "step" is the median over pairs of neighbouring
+steps, "total" the whole time, updates of the masks included.
 """
 
 import json

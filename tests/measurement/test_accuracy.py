@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from sklearn import metrics
 
+from tfprune import batches
 from tfprune.measurement import accuracy
 
 RNG = np.random.default_rng(0)
@@ -133,9 +134,9 @@ def test_a_wrong_label_in_a_late_batch_is_found():
 
 def test_batches_read_what_fit_takes():
     x = {"a": np.arange(6).reshape(3, 2), "b": np.arange(3)}
-    parts = list(accuracy.batches((x, np.arange(3)), batch_size=2))
+    parts = list(batches.pairs((x, np.arange(3)), batch_size=2))
     assert [len(y) for _, y in parts] == [2, 1]
     np.testing.assert_array_equal(parts[1][0]["a"], [[4, 5]])
-    assert [y for _, y in accuracy.batches(x)] == [None]
+    assert [y for _, y in batches.pairs(x)] == [None]
     inputs_only = tf.data.Dataset.from_tensor_slices(np.zeros((4, 2))).batch(4)
-    assert next(accuracy.batches(inputs_only))[0].shape == (4, 2)
+    assert next(batches.pairs(inputs_only))[0].shape == (4, 2)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfprune import losses
+from tfprune import batches, losses
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
-
-    Data = tf.data.Dataset | Iterable | tuple
 
 
 def evaluate(
     model: keras.Model,
-    data: Data,
+    data: batches.Data,
     *,
     loss: keras.losses.Loss | None = None,
     batch_size: int = 256,
@@ -45,7 +42,7 @@ def evaluate(
     total = labelled = 0
     summed = 0.0
     fitting = None
-    for x, labels in batches(data, batch_size=batch_size):
+    for x, labels in batches.pairs(data, batch_size=batch_size):
         if labels is None:
             raise ValueError("accuracy needs labels: pass batches of (x, y)")
         outputs = only_output(forward(x), model.name)
@@ -146,41 +143,6 @@ def check_finite(outputs: np.ndarray, name: str) -> None:
         )
 
 
-def batches(data: Data, *, batch_size: int = 256) -> Iterator[tuple]:
-    """Yields (x, y) NumPy batches from whatever `fit` takes; y is None where there is none.
-
-    Args:
-      data: an array or a dict or list of arrays (inputs alone), a tuple (x, y), or an iterable
-        of batches: x, or tuples (x, y).
-      batch_size: examples at a time where `data` holds arrays.
-
-    Raises:
-      ValueError: if a tuple is empty.
-    """
-    import keras
-
-    def arrays(part: object) -> object:
-        return keras.tree.map_structure(np.asarray, part)
-
-    def pair(item: object) -> tuple:
-        if not isinstance(item, tuple):
-            return arrays(item), None
-        if not item:
-            raise ValueError("the data has an empty tuple where (x, y) was expected")
-        return arrays(item[0]), arrays(item[1]) if len(item) > 1 and item[1] is not None else None
-
-    if not (isinstance(data, tuple | np.ndarray | dict) or _is_arrays(data)):
-        yield from map(pair, data)
-        return
-    x, y = pair(data)
-    sizes = {len(part) for part in keras.tree.flatten((x, y)) if part is not None}
-    if len(sizes) != 1:
-        raise ValueError(f"inputs and labels differ in length: {sorted(sizes)}")
-    for start in range(0, sizes.pop(), batch_size):
-        rows = slice(start, start + batch_size)
-        yield _take(x, rows), None if y is None else _take(y, rows)
-
-
 def predictor(model: keras.Model) -> Callable[[object], list[np.ndarray]]:
     """Returns a function from a batch to the list of `model`'s outputs, as NumPy arrays.
 
@@ -196,14 +158,3 @@ def predictor(model: keras.Model) -> Callable[[object], list[np.ndarray]]:
         return [np.asarray(part) for part in keras.tree.flatten(traced(x))]
 
     return forward
-
-
-def _take(arrays: object, rows: slice) -> object:
-    import keras
-
-    return keras.tree.map_structure(lambda part: part[rows], arrays)
-
-
-def _is_arrays(data: object) -> bool:
-    """Returns whether `data` is a list of arrays, one an input, and not one of (x, y) batches."""
-    return isinstance(data, list) and all(isinstance(part, np.ndarray) for part in data)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
 
-    from tfprune.measurement.accuracy import Data
+    from tfprune.batches import Data
 
 _TEXT = ("variant", "status", "reason", "note", "file")
 _COUNTS = ("bytes", "gzip_bytes")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tfprune import batches as batching
 from tfprune import losses
 from tfprune.measurement import accuracy
 from tfprune.tflite import parity, samples
@@ -73,8 +74,8 @@ class Reference(NamedTuple):
 def build_reference(
     model: keras.Model,
     *,
-    calibration: accuracy.Data | None,
-    evaluation: accuracy.Data | None,
+    calibration: batching.Data | None,
+    evaluation: batching.Data | None,
     limit: int = 200,
 ) -> Reference:
     """Returns samples with Keras' outputs: all of `evaluation`, else some of `calibration`.
@@ -94,7 +95,7 @@ def build_reference(
         inputs, labels = samples.random_inputs(model)
         note = "compared on random samples: pass evaluation="
     forward = accuracy.predictor(model)
-    batches = accuracy.batches((inputs,), batch_size=_batch_size(model))
+    batches = batching.pairs((inputs,), batch_size=_batch_size(model))
     parts = [forward(x) for x, _ in batches]
     outputs = [np.concatenate(part) for part in zip(*parts, strict=True)]
     for part in outputs:

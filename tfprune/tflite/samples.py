@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tfprune.measurement import accuracy
+from tfprune import batches
 
 if TYPE_CHECKING:
     import keras
@@ -21,11 +21,11 @@ class Samples(NamedTuple):
     labels: np.ndarray | None = None
 
 
-def collect(data: accuracy.Data, model: keras.Model, *, limit: int | None = None) -> Samples:
+def collect(data: batches.Data, model: keras.Model, *, limit: int | None = None) -> Samples:
     """Returns the samples of `data` in memory, in the types that `model` takes.
 
     Args:
-      data: whatever `accuracy.batches` reads.
+      data: whatever `batches.pairs` reads.
       model: gives the input types where it shows its inputs.
       limit: how many; from arrays they are spread evenly, from batches they are the first.
 
@@ -37,7 +37,7 @@ def collect(data: accuracy.Data, model: keras.Model, *, limit: int | None = None
     inputs, labels, count = [], [], 0
     if limit is not None and isinstance(data, tuple | np.ndarray | dict):
         data = _spread_out(data, limit)
-    for x, y in accuracy.batches(data):
+    for x, y in batches.pairs(data):
         inputs.append(x)
         labels.append(y)
         count += len(keras.tree.flatten(x)[0])
