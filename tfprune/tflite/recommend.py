@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-_SLOWER = 0.1
 _ACCURACY = {"top1": "top-1", "top1_agreement": "agreement with Keras"}
 
 
@@ -15,11 +14,10 @@ def recommend(table: pd.DataFrame, *, max_drop: float = 0.01) -> tuple[pd.Series
     """Returns the row of the file to ship, and the reason in a sentence with its figures.
 
     The rule: of the files that loaded and agree with Keras, drop those whose top-1 is more than
-    `max_drop` below float32's, and those slower than float32 by more than 10 % and by more than
-    the spread of its timing; of the rest take the smallest, and of equally small ones the first,
-    which is the plainer. Without float32 the most accurate and the fastest file stand in for it.
-    Without labels the agreement with Keras' own top-1 takes the place of top-1; without classes
-    accuracy is left aside.
+    `max_drop` below float32's; of the rest take the one with the least latency x gzip size, so
+    that half the time makes up for twice the bytes; of equals the first, which is the plainer.
+    Without float32 the most accurate file stands in for it. Without labels the agreement with
+    Keras' own top-1 takes the place of top-1; without classes accuracy is left aside.
 
     Args:
       table: from `export`.
@@ -34,40 +32,33 @@ def recommend(table: pd.DataFrame, *, max_drop: float = 0.01) -> tuple[pd.Series
         raise ValueError(f"there is no file to recommend ({why})")
     plain = ok[ok["variant"] == "float32"]
     measure = next((name for name in _ACCURACY if ok[name].notna().all()), None)
-    least = -float("inf")
     if measure:
-        least = (plain if len(plain) else ok)[measure].max() - max_drop
-    fastest = (plain if len(plain) else ok).sort_values("latency_ms_median").iloc[0]
-    slack = max(_SLOWER * fastest["latency_ms_median"], fastest["latency_ms_iqr"])
-    # A rounding error in the subtraction must not drop a file that loses exactly max_drop.
-    accurate = ok[ok[measure] >= least - 1e-9] if measure else ok
-    quick = accurate[accurate["latency_ms_median"] <= fastest["latency_ms_median"] + slack]
-    chosen = (quick if len(quick) else accurate).sort_values("bytes", kind="stable").iloc[0]
-    return chosen, _reason(chosen, plain.iloc[0] if len(plain) else None, measure, max_drop, quick)
+        # A rounding error in the subtraction must not drop a file that loses exactly max_drop.
+        least = (plain if len(plain) else ok)[measure].max() - max_drop - 1e-9
+        accurate = ok[ok[measure] >= least]
+    else:
+        accurate = ok
+    cost = accurate["latency_ms_median"] * accurate["gzip_bytes"].astype(float)
+    chosen = accurate.loc[cost.idxmin()]
+    return chosen, _reason(chosen, plain.iloc[0] if len(plain) else None, measure, max_drop)
 
 
 def _reason(
-    chosen: pd.Series,
-    plain: pd.Series | None,
-    measure: str | None,
-    max_drop: float,
-    quick: pd.DataFrame,
+    chosen: pd.Series, plain: pd.Series | None, measure: str | None, max_drop: float
 ) -> str:
     def figures(row: pd.Series) -> str:
-        parts = [f"{row['bytes']:,} bytes", f"{row['latency_ms_median']:.3g} ms"]
+        parts = [
+            f"{row['bytes']:,} bytes ({row['gzip_bytes']:,} as gzip)",
+            f"{row['latency_ms_median']:.3g} ms",
+        ]
         if measure:
             parts.append(f"{_ACCURACY[measure]} {100 * row[measure]:.2f} %")
         return ", ".join(parts)
 
-    bounds = []
+    text = f"{chosen['file']} has the least latency x gzip size of the files"
     if measure:
         best = "float32's" if plain is not None else "the best"
-        bounds.append(
-            f"whose {_ACCURACY[measure]} is at most {100 * max_drop:g} points below {best}"
-        )
-    if len(quick):
-        bounds.append("that is not markedly slower")
-    text = f"{chosen['file']} is the smallest file" + (f" {' and '.join(bounds)}" if bounds else "")
+        text += f" whose {_ACCURACY[measure]} is at most {100 * max_drop:g} points below {best}"
     text += f": {figures(chosen)}"
     if plain is not None and chosen["variant"] != "float32":
         text += f"; float32: {figures(plain)}"
