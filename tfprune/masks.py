@@ -86,7 +86,12 @@ def of(model: keras.Model) -> dict[str, np.ndarray]:
 def hold_zeros(model: keras.Model) -> None:
     """Attaches masks that keep the zeros that the kernels of `model` have now."""
     kernels, _ = k.find(model)
-    attach(model, kernels, {x.name: keras.ops.convert_to_numpy(x.variable) != 0 for x in kernels})
+    attach(model, kernels, of_zeros(kernels))
+
+
+def of_zeros(kernels: Sequence[k.Kernel]) -> dict[str, np.ndarray]:
+    """Returns {kernel name: bool mask of the variable's shape} of what is not zero now."""
+    return {x.name: keras.ops.convert_to_numpy(x.variable) != 0 for x in kernels}
 
 
 def _retrace(model: keras.Model) -> None:

@@ -201,6 +201,13 @@ def test_an_early_end_still_reaches_the_target(caplog):
     assert "before the schedule did" in caplog.text
 
 
+def test_restored_weights_are_pruned_too():
+    model = models.cnn()
+    best = keras.callbacks.EarlyStopping("loss", patience=99, restore_best_weights=True)
+    fit(model, best, tfprune.Pruner("sparsity:0.75"), optimizer=keras.optimizers.SGD(10.0))
+    assert off(model) <= 0.501
+
+
 def test_other_targets_follow_the_schedule_too():
     model = models.cnn()
     history = fit(model, tfprune.Pruner("compression:2.5", end="2ep")).history["sparsity"]
@@ -227,6 +234,29 @@ def test_a_resumed_training_goes_on_in_the_schedule():
         callbacks=[tfprune.Pruner("sparsity:0.75", **pruner)],
     )
     np.testing.assert_allclose(resumed.history["sparsity"], expected[2:], atol=1e-3)
+
+
+def test_a_resumed_training_holds_what_was_pruned_before(tmp_path):
+    """Stopped after the last update of the masks: they come back from the zeros."""
+    words = {"schedule": "one_shot", "criterion": "random"}
+    model = models.cnn()
+    fit(model, tfprune.Pruner("sparsity:0.75", seed=1, **words), epochs=2)
+    model.save(tmp_path / "stopped.keras")
+    zeros = {x.name: x.read() == 0 for x in k.find(model)[0]}
+    again = keras.saving.load_model(tmp_path / "stopped.keras")
+    x, y = models.images()
+    again.fit(
+        x,
+        y,
+        batch_size=8,
+        initial_epoch=2,
+        epochs=3,
+        verbose=0,
+        callbacks=[tfprune.Pruner("sparsity:0.75", seed=1, end="1ep", **words)],
+    )
+    assert off(again) <= 0.501
+    for before, kernel in zip(zeros.values(), k.find(again)[0], strict=True):
+        np.testing.assert_array_equal(kernel.read() == 0, before)
 
 
 def test_sparsity_is_in_the_progress_bar_history_and_tensorboard(tmp_path, capsys):

@@ -20,6 +20,8 @@ class Pruner(keras.callbacks.Callback):
     schedule does, the model has the target's sparsity when training ends. The sparsity is added to
     the logs: Keras shows it in its progress bar and history, and TensorBoard (placed after this
     callback) as `epoch_sparsity`. The masks stay attached after training: see `tfprune.detach`.
+    A callback that sets weights when training ends (EarlyStopping with restore_best_weights) goes
+    before this one.
 
     Example:
       >>> model.fit(train, epochs=10, callbacks=[tfprune.Pruner("sparsity:0.9", end="8ep")])
@@ -104,9 +106,7 @@ class Pruner(keras.callbacks.Callback):
         self._plan, self._schedule, self._origin, self._last = plan, None, None, -1
         self._done = False
         held = masks.of(self.model)
-        start = {x.name: held.get(x.name, np.ones(x.variable.shape, bool)) for x in plan.kernels}
-        masks.attach(self.model, plan.kernels, start)
-        self.sparsity = _zeros(start)
+        self._set({x.name: held.get(x.name, np.ones(x.variable.shape, bool)) for x in plan.kernels})
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Fixes where step 0 is, and builds the schedule, at the first epoch."""
@@ -116,6 +116,10 @@ class Pruner(keras.callbacks.Callback):
         per_epoch = self._steps_per_epoch()
         # A training that is resumed at a later epoch goes on in the schedule where it was.
         self._origin = self._iterations() - epoch * (per_epoch or 0)
+        if epoch:
+            # What was pruned before is zero in the weights that were restored.
+            self._last = self._iterations() - self._origin - 1
+            self._set(masks.of_zeros(self._plan.kernels))
         if not isinstance(self._spec, str):
             self._schedule = self._spec
             return
@@ -142,6 +146,8 @@ class Pruner(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Updates the masks where the schedule says so."""
         del batch, logs
+        if self._done:
+            return
         step = self._iterations() - self._origin
         level = None
         # With steps_per_execution, several steps pass between two calls: none may be missed.
@@ -150,7 +156,7 @@ class Pruner(keras.callbacks.Callback):
             if bool(due):
                 level = float(sparsity)
         self._last = max(step, self._last)
-        if isinstance(self._spec, str) and step >= self._last_step and not self._done:
+        if isinstance(self._spec, str) and step >= self._last_step:
             level, self._done = self._plan.level, True
         if level is not None:
             self._update(level)
@@ -183,7 +189,9 @@ class Pruner(keras.callbacks.Callback):
             logs["sparsity"] = self.sparsity
 
     def _update(self, level: float) -> None:
-        new = self._plan.masks(level)
+        self._set(self._plan.masks(level))
+
+    def _set(self, new: masks.Masks) -> None:
         masks.attach(self.model, self._plan.kernels, new)
         self.sparsity = _zeros(new)
 
