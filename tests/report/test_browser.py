@@ -1,0 +1,63 @@
+"""The page in a real browser."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.report import records
+from tfprune.report import html
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Reports through the title how wide the page is and whether a script of the record ran.
+PROBE = (
+    "<script>addEventListener('load', () => {"
+    "const e = document.documentElement;"
+    "document.title = `${document.title}|${e.scrollWidth}|${e.clientWidth}|"
+    "${[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width < 50)"
+    ".length}`})</script></body>"
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    return found
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+@pytest.mark.parametrize("name", ["resnet20", "resnet110", "failures", "hostile"])
+def test_it_fits_the_window(browser, name, width, tmp_path):
+    text = html.render(records.ALL[name]()).replace("</body>", PROBE)
+    assert PROBE in text
+    # Without its own policy, which lets no script run, what is hostile would have its way.
+    text, forbidden = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    assert forbidden == 1
+    (tmp_path / "page.html").write_text(text)
+    command = [browser, *FLAGS, f"--user-data-dir={tmp_path}/user", f"--window-size={width},900"]
+    done = subprocess.run(
+        [*command, "--enable-logging=stderr", "--dump-dom", (tmp_path / "page.html").as_uri()],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1]
+    told, wide, window, collapsed = title.rsplit("|", 3)
+    assert int(wide) <= int(window)
+    assert int(collapsed) == 0
+    assert "owned" not in told.replace("&lt;script&gt;document.title='owned'&lt;/script&gt;", "")
+    assert "CONSOLE" not in done.stderr

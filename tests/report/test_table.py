@@ -1,0 +1,31 @@
+import pytest
+
+from tests.report import records
+from tfprune.report import table
+
+
+@pytest.mark.parametrize("name", records.ALL)
+def test_no_line_is_too_long_and_no_character_hides_others(name):
+    text = table.text(records.ALL[name]())
+    assert max(len(line) for line in text.splitlines() if "x" * 50 not in line) <= table.WIDTH
+    assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_the_figures_are_there_and_the_file_comes_last():
+    text = table.text(records.resnet())
+    for part in ("resnet20 on cifar10", "91.92 %", "269,722", "23,626", "−0.35", "313 kB"):
+        assert part in text
+    last = text.split("\n\n")[-1]
+    assert last.startswith("Ship pruned/int8.tflite. pruned int8: 71.5 kB gzip, 14.1 × smaller")
+
+
+def test_failures_are_told_with_their_reason():
+    text = table.text(records.failures())
+    assert "pruned dynamic_int8 failed: the process was ended by SIGSEGV" in text
+    assert "No file is recommended" in text
+
+
+def test_columns_are_aligned():
+    block = table.text(records.resnet()).split("\n\n")[2].splitlines()
+    assert len({len(line) for line in block}) == 1
+    assert len(block) == 1 + len(records.resnet()["tflite"])

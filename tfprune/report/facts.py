@@ -1,0 +1,143 @@
+"""What a record says about the file to ship, and how it compares with the dense model's files."""
+
+from collections.abc import Mapping
+
+from tfprune.report import formats
+from tfprune.report.formats import number
+
+Record = Mapping[str, object]
+Row = Mapping[str, object]
+
+
+def rows(record: Record, key: str) -> list[Row]:
+    """Returns the list of objects under `key`, empty if the run didn't get that far."""
+    return [row for row in record.get(key) or [] if isinstance(row, Mapping)]
+
+
+def files(record: Record) -> list[Row]:
+    """Returns the rows of the exported files, those of the dense model first."""
+    return sorted(rows(record, "tflite"), key=lambda row: row.get("model") != "baseline")
+
+
+def is_ok(row: Row) -> bool:
+    """Returns whether the file loaded, agreed with Keras and was measured."""
+    return row.get("status") == "ok"
+
+
+def name(row: Row) -> str:
+    """Returns what people call a file: "dense int8" or "pruned int8"."""
+    model = "dense" if row.get("model") == "baseline" else "pruned"
+    return f"{model} {formats.plain(row.get('variant'))}"
+
+
+def title(record: Record) -> str:
+    """Returns what was pruned: "resnet20 on cifar10"."""
+    model = formats.setting(record.get("model") or record.get("flag_model"))
+    dataset = formats.setting(record.get("dataset") or record.get("flag_dataset"))
+    return " on ".join(part for part in (model, dataset) if part != formats.DASH) or "A model"
+
+
+def shipped(record: Record) -> Row | None:
+    """Returns the row of the recommended file, None without one."""
+    chosen = record.get("recommended")
+    if not isinstance(chosen, Mapping):
+        return None
+    same = [
+        row for row in files(record) if is_ok(row) and row.get("variant") == chosen.get("variant")
+    ]
+    # Both models may have a file of the same name, in folders that the record needn't tell.
+    same.sort(
+        key=lambda row: (row.get("file") != chosen.get("file"), row.get("model") == "baseline")
+    )
+    return same[0] if same else None
+
+
+def dense(record: Record, variant: str) -> Row | None:
+    """Returns the row of the dense model's file of this variant, None if there is no such file."""
+    found = (r for r in files(record) if is_ok(r) and r.get("model") == "baseline")
+    return next((row for row in found if row.get("variant") == variant), None)
+
+
+def smaller(row: Row, other: Row, key: str = "gzip_bytes") -> str:
+    """Returns "5.1 × smaller", "1.2 × larger", "the same size", or nothing if unknown."""
+    return _change(row.get(key), other.get(key), "smaller", "larger", same="the same size")
+
+
+def faster(row: Row, other: Row) -> str:
+    """Returns "1.9 × faster", "1.2 × slower", "as fast", or nothing if unknown.
+
+    A difference within the spread of either timing (interquartile range) is none.
+    """
+    here, there = row.get("latency_ms_median"), other.get("latency_ms_median")
+    spread = max(number(r.get("latency_ms_iqr")) or 0.0 for r in (row, other))
+    return _change(here, there, "faster", "slower", same="as fast", spread=spread)
+
+
+def gained(row: Row, other: Row, key: str = "top1") -> str:
+    """Returns the difference in accuracy, "−0.3 points", or nothing if unknown."""
+    change = formats.points(row.get(key), other.get(key), digits=1)
+    return "" if change == formats.DASH else f"{change} points"
+
+
+def headline(record: Record) -> str:
+    """Returns in a sentence how small, how fast and how accurate the recommended file is."""
+    row, reference = shipped(record), dense(record, "float32")
+    if row is None:
+        return _without_file(record)
+    parts = []
+    if number(row.get("gzip_bytes")) is not None:
+        parts.append(f"{formats.size(row['gzip_bytes'])} gzip")
+    if reference and reference is not row:
+        against = smaller(row, reference)
+        parts += [f"{against} as the dense float32 file" if against.startswith("the") else ""]
+        parts[-1] = parts[-1] or (against and f"{against} than the dense float32 file")
+        parts.append(faster(row, reference))
+    if number(row.get("top1")) is not None:
+        change = gained(row, reference or {"top1": record.get("base_top1")})
+        accuracy = f"{formats.percent(row['top1'], digits=1)} top-1"
+        parts.append(f"{accuracy} ({change})" if change and reference is not row else accuracy)
+    said = ", ".join(part for part in parts if part)
+    return f"{name(row)}: {said}." if said else f"{name(row)}."
+
+
+def against_int8(record: Record) -> str:
+    """Returns how the recommended file compares with the dense model's int8 file, or nothing.
+
+    Quantising alone makes a file four times smaller: a sparse file has to be seen beside it.
+    """
+    row, reference = shipped(record), dense(record, "int8")
+    if row is None or reference is None or row is reference:
+        return ""
+    parts = [smaller(row, reference), faster(row, reference), gained(row, reference)]
+    said = ", ".join(part for part in parts if part)
+    return f"Against the dense int8 file: {said}." if said else ""
+
+
+def _without_file(record: Record) -> str:
+    tried = files(record)
+    if any(is_ok(row) for row in tried):
+        text = "No file is recommended"
+    elif tried:
+        text = "No file works: see the reasons below"
+    else:
+        text = "No .tflite file was made"
+    top1 = record.get("pruned_top1")
+    if number(top1) is not None:
+        text += f". The pruned Keras model: {formats.percent(top1, digits=1)} top-1"
+        change = gained({"top1": top1}, {"top1": record.get("base_top1")})
+        text += f" ({change})" if change else ""
+    return text + "."
+
+
+def _change(
+    value: object, reference: object, less: str, more: str, *, same: str, spread: float = 0.0
+) -> str:
+    """Returns by which factor `value` is below or above `reference`, in these words."""
+    value, reference = number(value), number(reference)
+    if value is None or reference is None or value <= 0 or reference <= 0:
+        return ""
+    factor = max(value, reference) / min(value, reference)
+    # What would be printed as "1.0 ×" is no difference.
+    if factor < 1.05 or abs(value - reference) <= spread:
+        return same
+    return f"{formats.ratio(factor)} {less if value < reference else more}"

@@ -1,0 +1,306 @@
+"""Pictures of a record as SVG text, in panels that a page sets side by side or below one another.
+
+Each panel is 400 units wide, so it can be read on a phone. Its text is text, which takes the font
+of the page, and its ink is the text colour around it, so that one picture serves light and dark.
+Dense and pruned are told apart by shape as well as colour (blue and vermilion of Okabe & Ito,
+"Color Universal Design", 2008).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from xml.sax import saxutils
+
+from tfprune.report import facts, formats, labels
+from tfprune.report.formats import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PRUNED = "#2a78c8"
+SHIPPED = "#d55e00"
+INK = "#010203"
+# Colours of the page, which matplotlib can't name; beside each, what stands in for it here and
+# serves where a picture is shown alone.
+_PAGE = {
+    INK: "currentColor",
+    PRUNED: f"var(--pruned, {PRUNED})",
+    SHIPPED: f"var(--shipped, {SHIPPED})",
+}
+_WIDTH = 400
+_LAYERS_A_PANEL = 40
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+}
+
+
+def tradeoff(record: facts.Record) -> list[str]:
+    """Returns latency against size and top-1 against size of all files, where they are known.
+
+    Size is that of the gzipped file: what is downloaded, and what zeros make smaller in every
+    encoding. An axis that spans more than a factor of five is logarithmic.
+    """
+    return [
+        *_scatter(
+            record,
+            "latency_ms_median",
+            title="Latency against size",
+            better="lower left is better",
+            ylabel="ms, median",
+            tick=lambda value: f"{value:g}",
+        ),
+        *_scatter(
+            record,
+            "top1",
+            title="Accuracy against size",
+            better="upper left is better",
+            ylabel="top-1 on test data",
+            tick=_percent_tick,
+        ),
+    ]
+
+
+def layer_sparsity(record: facts.Record) -> list[str]:
+    """Returns sparsity and number of parameters layer by layer, in the order of the model."""
+    layers = [
+        row for row in facts.rows(record, "layers") if number(row.get("sparsity")) is not None
+    ]
+    panels = math.ceil(len(layers) / _LAYERS_A_PANEL)
+    if not panels:
+        return []
+    size = math.ceil(len(layers) / panels)
+    return [_bars(layers[i : i + size]) for i in range(0, len(layers), size)]
+
+
+def training(record: facts.Record) -> list[str]:
+    """Returns accuracy (without any: loss) and sparsity by epoch of the fine-tuning."""
+    history = [row for row in facts.rows(record, "history") if number(row.get("epoch")) is not None]
+    accuracy = {"top1": "training", "val_top1": "validation"}
+    scored = any(number(row.get(key)) is not None for row in history for key in accuracy)
+    return [
+        *_curves(history, accuracy, "Accuracy by epoch", _percent_tick)[: int(scored)],
+        *_curves(history, {"loss": "training"}, "Loss by epoch", "{:g}".format)[int(scored) :],
+        *_curves(history, {"sparsity": ""}, "Sparsity by epoch", _percent_tick),
+    ]
+
+
+def _scatter(
+    record: facts.Record,
+    key: str,
+    *,
+    title: str,
+    better: str,
+    ylabel: str,
+    tick: Callable[[float], str],
+) -> list[str]:
+    columns = ("gzip_bytes", key)
+    rows = [
+        row
+        for row in facts.files(record)
+        if facts.is_ok(row) and all((number(row.get(column)) or 0) > 0 for column in columns)
+    ]
+    if not rows:
+        return []
+    xs, ys = ([row[column] for row in rows] for column in columns)
+    best = facts.shipped(record)
+
+    def draw(figure: Figure) -> None:
+        axes = _axes(figure, f"{title}: {better}")
+        axes.set_xlabel("size of the file, gzip")
+        axes.set_ylabel(ylabel)
+        _scale(
+            axes, "x", xs, lambda value: formats.size(value).replace(".00", "").replace(".0", "")
+        )
+        _scale(axes, "y", ys, tick, from_zero=key != "top1")
+        names = []
+        for row, x, y in zip(rows, xs, ys, strict=True):
+            dense, chosen = row.get("model") == "baseline", row is best
+            colour = SHIPPED if chosen else INK if dense else PRUNED
+            face = "none" if dense and not chosen else colour
+            marker, area = ("D", 50) if chosen else ("o", 42)
+            axes.scatter(
+                x,
+                y,
+                s=area,
+                marker=marker,
+                facecolor=face,
+                edgecolor=colour,
+                linewidth=1.4,
+                zorder=3,
+            )
+            name = formats.elide(
+                facts.name(row) if dense else formats.plain(row.get("variant")), 26
+            )
+            weight = "bold" if chosen else "normal"
+            names.append(labels.Label(x, y, name, {"color": colour, "weight": weight}))
+        labels.place(axes, names)
+
+    alt = f"{title}, {better}. " + "; ".join(
+        f"{facts.name(row)} {formats.size(x)}, {tick(y)}{' ms' if key != 'top1' else ''}"
+        for row, x, y in zip(rows, xs, ys, strict=True)
+    )
+    return [_svg(draw, 300, alt)]
+
+
+def _bars(layers: Sequence[facts.Row]) -> str:
+    sparsity = [number(row["sparsity"]) for row in layers]
+    positions = range(len(layers))
+    height = 44 + 17 * len(layers)
+
+    def draw(figure: Figure) -> None:
+        top = 1 - 38 / height
+        axes = figure.add_axes((0.37, 6 / height, 0.31, top - 6 / height))
+        axes.set(xlim=(0, 1), ylim=(len(layers) - 0.4, -0.6), xticks=[])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        # The track is what the layer had, the bar what became zero.
+        axes.barh(positions, [1] * len(layers), height=0.62, color=INK, alpha=0.1)
+        axes.barh(positions, sparsity, height=0.62, color=PRUNED)
+        names = [formats.elide(formats.plain(row.get("name")), 22) for row in layers]
+        axes.set_yticks(positions, names, parse_math=False, fontsize=10)
+        axes.tick_params(axis="y", length=0)
+        right = {"transform": axes.get_yaxis_transform(), "ha": "right", "fontsize": 10}
+        for y, value, row in zip(positions, sparsity, layers, strict=True):
+            axes.text(1.42, y, formats.percent(value, digits=1), va="center", **right)
+            axes.text(2.0, y, formats.count(row.get("params")), va="center", **right)
+        for x, text in ((0.0, "layer"), (1.42, "zeros"), (2.0, "parameters")):
+            align = {"ha": "left"} if not x else {}
+            where = {"transform": figure.transFigure} if not x else {}
+            y = 1 - 14 / height if not x else -0.6 - 14 / 17
+            axes.text(x or 0.005, y, text, va="center", **(right | align | where), alpha=0.75)
+
+    alt = "Sparsity by layer: " + "; ".join(
+        f"{formats.plain(row.get('name'))} {formats.percent(value, digits=1)}"
+        for row, value in zip(layers, sparsity, strict=True)
+    )
+    return _svg(draw, height, alt)
+
+
+def _curves(
+    history: Sequence[facts.Row],
+    series: dict[str, str],
+    title: str,
+    tick: Callable[[float], str],
+) -> list[str]:
+    lines = {}
+    for key, label in series.items():
+        known = [(row["epoch"], row[key]) for row in history if number(row.get(key)) is not None]
+        if known:
+            lines[label] = tuple(zip(*known, strict=True))
+    if not lines:
+        return []
+
+    def draw(figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = _axes(figure, title)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        values = [y for _, ys in lines.values() for y in ys]
+        _scale(axes, "y", values, tick, from_zero="" in lines)
+        for label, (xs, ys) in lines.items():
+            pale = label == "training" and len(lines) > 1
+            colour = INK if pale else PRUNED
+            axes.plot(
+                xs,
+                ys,
+                color=colour,
+                linewidth=1.2 if pale else 2,
+                linestyle="--" if pale else "-",
+                marker="o" if len(xs) < 25 else "",
+                markersize=4,
+                label=label,
+            )
+        if len(lines) > 1:
+            axes.legend(frameon=False, fontsize=10.5, loc="lower right")
+
+    last = "; ".join(f"{label} {tick(ys[-1])}".strip() for label, (_, ys) in lines.items())
+    return [_svg(draw, 240, f"{title}. At the end: {last}")]
+
+
+def _axes(figure: Figure, title: str) -> Axes:
+    axes = figure.add_subplot()
+    axes.grid(color=INK, alpha=0.12, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=3)
+    figure.text(0.012, 0.985, title, fontsize=11.5, weight="bold", va="top")
+    figure.subplots_adjust(
+        left=62 / _WIDTH,
+        right=1 - 12 / _WIDTH,
+        bottom=44 / figure.bbox.height,
+        top=1 - 32 / figure.bbox.height,
+    )
+    return axes
+
+
+def _scale(
+    axes: Axes,
+    which: str,
+    values: Sequence[float],
+    tick: Callable[[float], str],
+    *,
+    from_zero: bool = True,
+) -> None:
+    """Sets limits and ticks of an axis: logarithmic over a wide span, else from zero if asked."""
+    from matplotlib import ticker
+
+    axis = getattr(axes, f"{which}axis")
+    low, high = min(values), max(values)
+    if from_zero and low > 0 and high > 5 * low:
+        getattr(axes, f"set_{which}scale")("log")
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+        axis.set_minor_locator(ticker.NullLocator())
+        margin = (high / low) ** 0.12
+        low, high = low / margin, high * margin
+    else:
+        margin = 0.15 * (high - low) or 0.05 * abs(high) or 1
+        low, high = (0 if from_zero else low - margin), high + margin
+        axis.set_major_locator(ticker.MaxNLocator(5, steps=(1, 2, 5, 10)))
+    getattr(axes, f"set_{which}lim")(low, high)
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: tick(value)))
+
+
+def _percent_tick(value: float) -> str:
+    return f"{100 * value:.4g} %"
+
+
+def _svg(draw: Callable[[Figure], None], height: float, alt: str) -> str:
+    """Returns what `draw` draws on a figure as an <svg> element, the same for the same record."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Names of clip paths and markers derive from the salt: two panels in a page mustn't share any.
+    settings = _SETTINGS | {"svg.hashsalt": alt}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # The page's font has the characters that DejaVu lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
+        FigureCanvasAgg(figure)
+        draw(figure)
+        out = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(out, format="svg", transparent=True, metadata=nothing)
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub("|".join(_PAGE), lambda colour: _PAGE[colour[0]], svg)
+    svg = re.sub(r' id="([^"]*)"', lambda id_: id_[0] if f"#{id_[1]}" in svg else "", svg)
+    return svg.replace("<svg", f'<svg role="img" aria-label={saxutils.quoteattr(alt)}', 1)
