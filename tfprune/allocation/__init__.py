@@ -85,10 +85,11 @@ def keep(
     free = ~np.concatenate([layer.locked for layer in layers]) & (cost > 0)
     keys = np.where(free, np.concatenate(allocation("keys", layers)), np.inf)
     free &= np.isfinite(keys)
-    slack = 0.5 * cost.max(initial=0) * (1 if level is None else len(layers))
+    by_level = level is not None and getattr(allocation.definition, "LEVELS", False)
+    slack = 0.5 * cost.max(initial=0) * (len(layers) if by_level else 1)
     if amount > cost[free].sum() + slack:
         raise Unreachable(cost[free].sum())
-    if level is not None and getattr(allocation.definition, "LEVELS", False):
+    if by_level:
         stays = ~(keys < level)
     else:
         stays = np.ones(len(cost), bool)

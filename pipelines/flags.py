@@ -1,0 +1,111 @@
+"""The flags that pipelines share. Nothing heavy is imported: `--help` answers at once."""
+
+from absl import flags
+
+from tfprune import registry, schedules, targets, zoo
+from tfprune.tflite import variants
+
+FLAGS = flags.FLAGS
+
+
+def _names(package: str) -> str:
+    return ", ".join(sorted(registry.names(package)))
+
+
+flags.DEFINE_string("output_dir", None, "Where the run's files go: a new or an empty directory.")
+flags.DEFINE_integer("seed", 0, "Of initial weights, order of examples, and random scores.")
+
+flags.DEFINE_string(
+    "dataset",
+    "digits",
+    "digits (bundled), an image-classification data set of TensorFlow Datasets such as cifar10, a "
+    ".npz file with x_train, y_train, x_test, y_test, or a directory of class folders.",
+)
+flags.DEFINE_string("data_dir", None, "Where TensorFlow Datasets keeps, or puts, its data.")
+flags.DEFINE_string(
+    "preprocess",
+    "unit",
+    "raw, unit (0 to 1), symmetric (-1 to 1), standardize, or given means and deviations per "
+    'channel: "mean_std((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))".',
+)
+flags.DEFINE_string("augment", "none", "none, flip, crop, flip_crop; crop(pad=2) for 2 pixels.")
+flags.DEFINE_integer("image_size", None, "Resizes images to this height and width.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 64, "Examples in a training batch.", lower_bound=1)
+
+flags.DEFINE_string(
+    "model",
+    "digits_cnn",
+    f"{', '.join(zoo.names())}, each with options in brackets such as mobilenet_v2(width=0.5); a "
+    "name of keras.applications; a .keras or .h5 file; or package.module:function.",
+)
+flags.DEFINE_integer(
+    "train_epochs",
+    None,
+    "Epochs of training before pruning; by default 30, and none for a model from a file.",
+    lower_bound=0,
+)
+flags.DEFINE_float(
+    "train_learning_rate",
+    2e-3,
+    "Of Adam when training; it falls to 0 along a cosine.",
+    lower_bound=0.0,
+)
+
+PRUNING = {
+    "target": ("sparsity:0.8", f"What to reach: {', '.join(k + ':' for k in targets.KINDS)}"),
+    "criterion": ("magnitude", f"How much a unit matters: {_names('tfprune.criteria')}."),
+    "granularity": (
+        "weight",
+        f"What is pruned together: {_names('tfprune.granularity')}; block(h, w) and n_m(n, m) "
+        "with their sizes.",
+    ),
+    "allocation": ("global", f"How layers share it: {_names('tfprune.allocation')}."),
+    "schedule": (
+        "polynomial",
+        f"When: {', '.join(schedules.names())}, with options in brackets such as iterative(3).",
+    ),
+    "begin": ("0", "When pruning begins: an optimizer step, or an epoch such as 2ep."),
+    "end": (None, "When it ends; by default after three quarters of the fine-tuning."),
+}
+
+
+def define_pruning() -> None:
+    """Defines the flags of pruning, fine-tuning and export."""
+    for name, (default, text) in PRUNING.items():
+        flags.DEFINE_string(name, default, text)
+    flags.DEFINE_integer(
+        "frequency", None, "Steps between two updates of the masks.", lower_bound=1
+    )
+    flags.DEFINE_list("protect", [], "Names or glob patterns of layers to leave dense.")
+    flags.DEFINE_integer("min_keep", 1, "Units that each kernel keeps at least.", lower_bound=0)
+    flags.DEFINE_integer(
+        "epochs",
+        20,
+        "Epochs of fine-tuning while and after pruning; 0 prunes at once.",
+        lower_bound=0,
+    )
+    flags.DEFINE_float(
+        "learning_rate",
+        2e-3,
+        "Of Adam when fine-tuning; it falls to 0 along a cosine.",
+        lower_bound=0.0,
+    )
+    known = ",".join(variants.VARIANTS)
+    flags.DEFINE_list("variants", known.split(","), "TFLite files to make of the pruned model.")
+    flags.DEFINE_list(
+        "baseline_variants", ["float32", "int8"], "And of the dense model, to compare with."
+    )
+    for name in ("variants", "baseline_variants"):
+        flags.register_validator(
+            name,
+            lambda chosen: set(chosen) <= set(variants.VARIANTS),
+            f"they are some of {known}",
+        )
+    flags.DEFINE_integer("threads", 1, "Threads of the interpreter that is timed.", lower_bound=1)
+    flags.DEFINE_integer("runs", 50, "Inferences that are timed, at least.", lower_bound=1)
+    flags.DEFINE_integer(
+        "verify_samples",
+        None,
+        "Test examples on which TFLite files are compared with Keras and judged; all by default.",
+        lower_bound=1,
+    )

@@ -1,0 +1,155 @@
+"""One run, one directory: what was asked for, what came out, and how to go on after a stop."""
+
+import datetime
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging as std_logging
+import os
+import pathlib
+import platform
+import shlex
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+SCHEMA = 1
+_PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "tensorflow-model-optimization", "numpy")
+
+
+class Run:
+    """The directory of a run.
+
+    `flags.txt` is written first and says whose directory it is; `record.json` last, and says that
+    the run is finished. The same command goes on with what lies between.
+    """
+
+    def __init__(self, directory: str, module_flags: list[flags.Flag]) -> None:
+        self.directory = pathlib.Path(directory)
+        chosen = [f for f in module_flags if f.name != "output_dir" and f.value is not None]
+        self.settings = {f.name: f.value for f in chosen}
+        # An empty list has no serialised form, and an empty string is its own.
+        lines = [f.serialize() for f in sorted(chosen, key=lambda f: f.name)]
+        text = "\n".join(line for line in lines if line) + "\n"
+        self.id = hashlib.sha256(text.encode()).hexdigest()[:12]
+        self._claim(text)
+
+    def _claim(self, text: str) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            mine = self.path("flags.txt")
+            if mine.exists():
+                if mine.read_text() != text:
+                    raise ValueError(
+                        f"--output_dir={self.directory} holds another run (see its flags.txt): "
+                        "choose another directory"
+                    )
+            elif any(self.directory.iterdir()):
+                raise ValueError(
+                    f"--output_dir={self.directory} is not empty and holds no run: choose another"
+                )
+            else:
+                self.write("flags.txt", lambda path: path.write_text(text))
+        except OSError as error:
+            raise OSError(
+                error.errno, f"can't use --output_dir={self.directory}: {error.strerror}"
+            ) from error
+
+    def path(self, name: str) -> pathlib.Path:
+        """Returns the path of one of the run's files."""
+        return self.directory / name
+
+    def write(self, name: str, writer: Callable[[pathlib.Path], object]) -> pathlib.Path:
+        """Has `writer` write a file, which appears whole or not at all."""
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The ending stays: Keras tells its formats by it.
+        partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        try:
+            writer(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def finished(self) -> dict | None:
+        """Returns the record of a run that is finished."""
+        path = self.path("record.json")
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def head(self) -> dict:
+        """Returns the part of the record that says what was run, and on what."""
+        return {
+            "schema": SCHEMA,
+            "run_id": self.id,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+            **{f"flag_{name}": value for name, value in self.settings.items()},
+            **environment(),
+        }
+
+    def finish(self, record: dict) -> None:
+        """Writes the record: the run is finished."""
+        text = json.dumps(record, indent=1, allow_nan=False)
+        self.write("record.json", lambda path: path.write_text(text))
+
+
+def environment() -> dict[str, str | int]:
+    """Returns machine and package versions as `env_*`."""
+    versions = {
+        f"env_{name.replace('-', '_')}": importlib.metadata.version(name)
+        for name in ("tfprune", *_PACKAGES)
+    }
+    return {
+        "env_python": platform.python_version(),
+        "env_platform": platform.platform(),
+        "env_cpu": _cpu(),
+        "env_cores": os.cpu_count(),
+        **versions,
+    }
+
+
+def _cpu() -> str:
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
+def main(body: Callable[[], None]) -> Callable[[], None]:
+    """Returns a command for `body`: one clear line for what the user can mend, else a traceback."""
+
+    @functools.wraps(body)
+    def guarded(argv: list[str]) -> int:
+        if len(argv) > 1:
+            print(
+                f"error: unexpected argument {argv[1]!r}: flags read --name=value", file=sys.stderr
+            )
+            return 2
+        try:
+            body()
+        except (ValueError, TypeError, OSError) as error:
+            if flags.FLAGS.pdb_post_mortem:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\ninterrupted: the same command goes on where it stopped", file=sys.stderr)
+            return 130
+        return 0
+
+    def command() -> None:
+        # An installed command's main module is a stub, whose --help would be empty.
+        module = sys.modules[body.__module__]
+        sys.modules["__main__"].__doc__ = module.__doc__
+        for flag in flags.FLAGS.get_key_flags_for_module(module):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+        # TensorFlow's notes would bury what the run has to say; what is wrong it raises as well.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        std_logging.getLogger("tensorflow").setLevel(std_logging.ERROR)
+        logging.get_absl_handler().setFormatter(std_logging.Formatter("%(message)s"))
+        app.run(guarded)
+
+    return command

@@ -1,0 +1,154 @@
+"""Training in a run's directory: reproducible, logged, and resumed after a stop."""
+
+import csv
+import dataclasses
+import hashlib
+import math
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from tfprune import data, losses, zoo
+from tfprune.tflite import convert
+
+from . import run as runs
+
+if TYPE_CHECKING:
+    import keras
+
+FLAGS = flags.FLAGS
+_FILES = (".keras", ".h5", ".hdf5")
+
+
+def load_data() -> data.Splits:
+    """Returns the data set that the flags name."""
+    return data.load(
+        FLAGS.dataset,
+        data_dir=FLAGS.data_dir,
+        preprocess=FLAGS.preprocess,
+        batch_size=FLAGS.batch_size,
+        augment=FLAGS.augment,
+        image_size=FLAGS.image_size,
+        seed=FLAGS.seed,
+    )
+
+
+def reproducible() -> None:
+    """Makes what follows the same, bit for bit, at every run with the same seed."""
+    with convert.quiet([]):  # it looks for accelerators as it starts, and says so at length
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+    import keras
+
+    keras.utils.set_random_seed(FLAGS.seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def baseline(run: runs.Run, splits: data.Splits) -> "keras.Model":
+    """Returns the dense model: from an earlier start of this run, a file, or trained now."""
+    path = run.path("baseline.keras")
+    if path.exists():
+        print(f"dense model: taken from {path}")
+        return zoo.load_model(path)
+    model = zoo.resolve(FLAGS.model, splits.input_shape, splits.classes, seed=FLAGS.seed)
+    epochs = FLAGS.train_epochs
+    if epochs is None:
+        epochs = 0 if FLAGS.model.lower().endswith(_FILES) else 30
+    fit(run, model, splits, name="train", epochs=epochs, learning_rate=FLAGS.train_learning_rate)
+    run.write("baseline.keras", model.save)
+    return model
+
+
+def fit(
+    run: runs.Run,
+    model: "keras.Model",
+    splits: data.Splits,
+    *,
+    name: str,
+    epochs: int,
+    learning_rate: float,
+    callbacks: Sequence["keras.callbacks.Callback"] = (),
+) -> None:
+    """Fits `model`; logs go to `logs/<name>` and `<name>.csv`, and a stop loses one epoch at most.
+
+    Raises:
+      ValueError: if the loss is no longer finite.
+    """
+    import keras
+
+    reproducible()
+    images, labels = next(iter(splits.train_plain))
+    loss = losses.fitting(model, labels.numpy(), model(images).numpy())
+    binary = isinstance(loss, keras.losses.BinaryCrossentropy)
+    accuracy = keras.metrics.BinaryAccuracy if binary else keras.metrics.SparseCategoricalAccuracy
+    steps = max(1, epochs * len(splits.train))
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=[accuracy(name="top1")])
+    if not epochs:
+        return
+    print(f"{name}: {epochs} epochs of {len(splits.train)} steps, loss {loss.name}")
+    # The record of an earlier start is only good for what the backup goes on from.
+    backup, table = run.path(f"logs/{name}.backup"), run.path(f"logs/{name}.csv")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    if not backup.exists():
+        table.unlink(missing_ok=True)
+    model.fit(
+        splits.train,
+        validation_data=splits.validation,
+        epochs=epochs,
+        shuffle=False,  # the data set does
+        verbose="auto" if sys.stdout.isatty() else 2,
+        callbacks=[
+            *callbacks,
+            keras.callbacks.BackupAndRestore(backup),
+            keras.callbacks.CSVLogger(table, append=True),
+            keras.callbacks.TensorBoard(run.path(f"logs/{name}"), write_graph=False),
+            keras.callbacks.TerminateOnNaN(),
+        ],
+    )
+    # The file need not carry the optimizer's state: it would be three times the size.
+    model.compile("adam", loss, metrics=[accuracy(name="top1")])
+    last = history(run, name)[-1]
+    if not math.isfinite(last["loss"]):
+        raise ValueError(
+            f"{name}: the loss is {last['loss']} in epoch {last['epoch'] + 1}: lower the learning "
+            "rate, or check --preprocess"
+        )
+
+
+def about(splits: data.Splits) -> dict[str, object]:
+    """Returns the part of the record that says what the model is judged on."""
+    return {
+        # Of a file the name is enough; where it was is in the settings.
+        "model": pathlib.PurePath(FLAGS.model).name,
+        "dataset": pathlib.PurePath(splits.name).name,
+        "classes": splits.classes,
+        "class_names": list(splits.class_names),
+        "input_shape": list(splits.input_shape),
+        "preprocess": dataclasses.asdict(splits.preprocess),
+        **{f"{split}_examples": size for split, size in splits.sizes.items()},
+    }
+
+
+def fingerprint(model: "keras.Model") -> str:
+    """Returns the SHA-256 of a model's weights, in order."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
+def history(run: runs.Run, name: str) -> list[dict[str, float]]:
+    """Returns one row an epoch of a training of this run, none if it had no epochs."""
+    path = run.path(f"logs/{name}.csv")
+    if not path.exists():
+        return []
+    with path.open(newline="") as lines:
+        return [
+            {key: int(value) if key == "epoch" else float(value) for key, value in row.items()}
+            for row in csv.DictReader(lines)
+        ]

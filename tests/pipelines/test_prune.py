@@ -1,0 +1,258 @@
+"""The command line, as a user runs it: in a process of its own."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUICK = [
+    "--train_epochs=2",
+    "--epochs=2",
+    "--variants=float32,int8",
+    "--baseline_variants=float32",
+    "--runs=5",
+    "--verify_samples=50",
+]
+
+
+def command(*args, module="prune"):
+    return [sys.executable, "-m", f"pipelines.{module}", *map(str, args)]
+
+
+def run(*args, module="prune", **settings):
+    return subprocess.run(
+        command(*args, module=module),
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    done = run(f"--output_dir={folder}", *QUICK)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_what_a_run_leaves(finished):
+    folder, out = finished
+    record = json.loads((folder / "record.json").read_text())
+    assert record["schema"] == 1
+    assert record["sparsity"] == pytest.approx(0.8, abs=1e-4)
+    assert record["compression_ratio"] == record["base_params"] / record["pruned_nonzero_params"]
+    assert record["flag_target"] == "sparsity:0.8"
+    assert record["env_keras"] == keras.__version__
+    assert [row["sparsity"] for row in record["history"]][-1] == record["sparsity"]
+    for key in ("top1", "top5", "loss", "params", "nonzero_params", "macs"):
+        assert record[f"base_{key}"] >= 0
+        assert record[f"pruned_{key}"] >= 0
+    for row in record["tflite"]:
+        assert row["status"] == "ok", row
+        file = folder / row["file"]
+        assert file.stat().st_size == row["bytes"]
+        assert row["latency_ms_median"] > 0
+    assert record["recommended"]["file"] in out
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert list((folder / "logs/finetune").rglob("events*"))
+    model = keras.saving.load_model(folder / "model.keras")
+    kernels = [w.numpy() for w in model.weights if w.name == "kernel"]
+    zeros = sum((x == 0).sum() for x in kernels) / sum(x.size for x in kernels)
+    assert zeros == record["sparsity"]
+
+
+def test_nothing_but_the_run_is_left(finished):
+    names = {path.name for path in finished[0].iterdir()}
+    assert names == {
+        "baseline.keras",
+        "flags.txt",
+        "logs",
+        "model.keras",
+        "record.json",
+        "report.html",
+        "tflite",
+    }
+
+
+def test_flags_txt_reproduces_the_run_bit_for_bit(finished, tmp_path):
+    folder, _ = finished
+    done = run(f"--flagfile={folder}/flags.txt", f"--output_dir={tmp_path}/again")
+    assert done.returncode == 0, done.stderr
+    first, again = (
+        keras.saving.load_model(path / "model.keras") for path in (folder, tmp_path / "again")
+    )
+    for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    ids = [json.loads((p / "record.json").read_text()) for p in (folder, tmp_path / "again")]
+    for key in ("run_id", "starting_weights_sha256", "pruned_top1"):
+        assert ids[0][key] == ids[1][key]
+
+
+def test_a_finished_run_shows_its_result_again(finished):
+    folder, out = finished
+    before = (folder / "record.json").read_bytes()
+    start = time.monotonic()
+    done = run(f"--output_dir={folder}", *QUICK)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-5:] == out.splitlines()[-5:]
+    assert time.monotonic() - start < 20
+    assert (folder / "record.json").read_bytes() == before
+
+
+def test_another_run_in_the_directory_is_an_error(finished):
+    folder, _ = finished
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    done = run(f"--output_dir={folder}", *QUICK, "--target=sparsity:0.5")
+    assert done.returncode == 1
+    assert "holds another run" in done.stderr
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    """Killed while fine-tuning, the same command finishes, and trains nothing twice."""
+    folder = tmp_path / "run"
+    args = [f"--output_dir={folder}", *QUICK, "--epochs=40"]
+    with subprocess.Popen(
+        command(*args), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("Epoch 6/40"):
+                process.send_signal(signal.SIGKILL)
+                break
+    assert (folder / "baseline.keras").exists()
+    assert not (folder / "record.json").exists()
+    done = run(*args)
+    assert done.returncode == 0, done.stderr
+    assert "dense model: taken from" in done.stdout
+    assert "Epoch 1/40" not in done.stdout
+    record = json.loads((folder / "record.json").read_text())
+    assert [row["epoch"] for row in record["history"]] == list(range(40))
+    assert record["sparsity"] == pytest.approx(0.8, abs=1e-4)
+
+
+def test_a_model_of_ones_own_is_pruned_at_once(tmp_path):
+    """A .keras file on an .npz file, without fine-tuning, by blocks."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{axis}_{split}": values
+        for split in ("train", "test")
+        for axis, values in (
+            ("x", rng.integers(0, 256, (200, 12, 12, 3), np.uint8)),
+            ("y", rng.integers(0, 3, 200)),
+        )
+    }
+    np.savez(tmp_path / "mine.npz", **arrays)
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),  # logits
+        ]
+    )
+    model.save(tmp_path / "mine.keras")
+    done = run(
+        f"--output_dir={tmp_path}/run",
+        f"--model={tmp_path}/mine.keras",
+        f"--dataset={tmp_path}/mine.npz",
+        "--epochs=0",
+        "--granularity=block(4, 1)",
+        "--target=params:0.3",
+        "--allocation=uniform_plus",
+        "--protect=conv*",
+        "--variants=float32,int8",
+        "--runs=5",
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert abs(record["pruned_nonzero_params"] - 0.3 * record["base_params"]) <= 2
+    assert [entry["reason"] for entry in record["skipped"]] == ["protected"]
+    assert "base_top5" not in record
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dataset=digts"], "digits"),
+        (["--model=digit_cnn"], "Did you mean digits_cnn"),
+        (["--criterion=magnitud"], "Did you mean magnitude"),
+        (["--schedule=linear"], "unknown schedule"),
+        (["--allocation=globl"], "Did you mean global"),
+        (["--granularity=blocks"], "Did you mean block"),
+        (["--target=0.8"], "reads like"),
+        (["--target=sparsity:1.0"], "up to, but not, 1"),
+        (["--target=sparsity:0.9999", "--train_epochs=0"], "nearest that can is"),
+        (["--protect=nothing*", "--train_epochs=0"], "layer to protect"),
+        (["--variants=float23"], "they are some of"),
+        (["--begin=soon"], "no moment"),
+        (["--model=absent.keras"], "no model file absent.keras"),
+        (["--train_learning_rate=1e30", "--train_epochs=1"], "lower the learning"),
+        (["stray"], "unexpected argument"),
+    ],
+)
+def test_bad_input_is_one_clear_line(flags, message, tmp_path):
+    done = run(f"--output_dir={tmp_path}/run", *flags)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run/record.json").exists()
+
+
+def test_damaged_files_are_named(tmp_path):
+    for name in ("model.keras", "data.npz"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04 not really")
+    done = run(f"--output_dir={tmp_path}/a", f"--model={tmp_path}/model.keras")
+    assert done.returncode == 1
+    assert "model.keras" in done.stderr
+    done = run(f"--output_dir={tmp_path}/b", f"--dataset={tmp_path}/data.npz")
+    assert done.returncode == 1
+    assert "data.npz" in done.stderr
+
+
+def test_a_directory_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = run(f"--output_dir={tmp_path}")
+    assert done.returncode == 1
+    assert "is not empty" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_no_room_is_an_error_that_names_the_directory():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs a place that can't be written to")
+    done = run("--output_dir=/dev/full/run")
+    assert done.returncode == 1
+    assert "/dev/full" in done.stderr
+
+
+def test_train_alone(tmp_path):
+    done = run(f"--output_dir={tmp_path}/run", "--train_epochs=1", module="train")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert record["base_params"] == 40_090
+    keras.saving.load_model(tmp_path / "run/baseline.keras")
+
+
+def test_help_is_fast_and_names_every_method():
+    from tfprune import registry, schedules, targets, zoo
+
+    start = time.monotonic()
+    done = run("--help")
+    assert time.monotonic() - start < 3
+    packages = ("criteria", "granularity", "allocation")
+    names = [n for p in packages for n in registry.names(f"tfprune.{p}")]
+    for name in [*names, *schedules.names(), *targets.KINDS, *zoo.names()]:
+        assert name in done.stdout
+    code = "import sys, pipelines.prune; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
