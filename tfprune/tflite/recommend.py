@@ -11,7 +11,7 @@ _ACCURACY = {"top1": "top-1", "top1_agreement": "agreement with Keras"}
 
 
 def recommend(table: pd.DataFrame, *, max_drop: float = 0.01) -> tuple[pd.Series, str]:
-    """Returns the row of the file to ship, and the reason in a sentence with its figures.
+    """Returns the row of the file to ship, and the reason in words.
 
     The rule: of the files that loaded and agree with Keras, drop those whose top-1 is more than
     `max_drop` below float32's; of the rest take the one with the least latency x gzip size, so
@@ -39,27 +39,9 @@ def recommend(table: pd.DataFrame, *, max_drop: float = 0.01) -> tuple[pd.Series
     else:
         accurate = ok
     cost = accurate["latency_ms_median"] * accurate["gzip_bytes"].astype(float)
-    chosen = accurate.loc[cost.idxmin()]
-    return chosen, _reason(chosen, plain.iloc[0] if len(plain) else None, measure, max_drop)
-
-
-def _reason(
-    chosen: pd.Series, plain: pd.Series | None, measure: str | None, max_drop: float
-) -> str:
-    def figures(row: pd.Series) -> str:
-        parts = [
-            f"{row['bytes']:,} bytes ({row['gzip_bytes']:,} as gzip)",
-            f"{row['latency_ms_median']:.3g} ms",
-        ]
-        if measure:
-            parts.append(f"{_ACCURACY[measure]} {100 * row[measure]:.2f} %")
-        return ", ".join(parts)
-
-    text = f"{chosen['file']} has the least latency x gzip size of the files"
+    reason = "the least latency x gzip size of the files"
     if measure:
-        best = "float32's" if plain is not None else "the best"
-        text += f" whose {_ACCURACY[measure]} is at most {100 * max_drop:g} points below {best}"
-    text += f": {figures(chosen)}"
-    if plain is not None and chosen["variant"] != "float32":
-        text += f"; float32: {figures(plain)}"
-    return text + "."
+        best = "float32's" if len(plain) else "the best"
+        allowed = f"at most {100 * max_drop:g} points below {best}"
+        reason += f" whose {_ACCURACY[measure]} is {allowed}"
+    return accurate.loc[cost.idxmin()], reason
