@@ -128,9 +128,8 @@ def resnet(depth=20, sparsity=0.9):
         "recommended": {
             "file": "pruned/int8.tflite",
             "variant": "int8",
-            "reason": "int8.tflite is the smallest file within 1 points of top-1 and not slower: "
-            "312,640 bytes, 1.01 ms, top-1 91.51 %; float32: 1,096,212 bytes, 1.94 ms, "
-            "top-1 91.57 %.",
+            "reason": "the least latency x gzip size of the files whose top-1 is within 1 %-points "
+            "of float32's",
         },
         "history": [
             {

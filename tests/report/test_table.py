@@ -16,7 +16,8 @@ def test_the_figures_are_there_and_the_file_comes_last():
     for part in ("resnet20 on cifar10", "91.92 %", "269,722", "23,626", "−0.35", "313 kB"):
         assert part in text
     last = text.split("\n\n")[-1]
-    assert last.startswith("Ship pruned/int8.tflite. pruned int8: 71.5 kB gzip, 14.1 × smaller")
+    assert last.startswith("Ship pruned/int8.tflite, the least latency x gzip size of the files")
+    assert "\npruned int8: 71.5 kB gzip, 14.1 × smaller than the dense float32 file" in last
 
 
 def test_failures_are_told_with_their_reason():

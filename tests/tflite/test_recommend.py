@@ -31,7 +31,7 @@ def test_the_least_product_is_taken_with_the_reason():
     row, reason = recommend(table(int8={"latency_ms_median": 0.5, "top1": 0.895}))
     assert row["variant"] == "int8"
     assert reason == (
-        "the least latency x gzip size of the files whose top-1 is at most 1 points below float32's"
+        "the least latency x gzip size of the files whose top-1 is within 1 %-points of float32's"
     )
 
 

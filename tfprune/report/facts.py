@@ -27,7 +27,7 @@ def is_ok(row: Row) -> bool:
 def name(row: Row) -> str:
     """Returns what people call a file: "dense int8" or "pruned int8"."""
     model = "dense" if row.get("model") == "baseline" else "pruned"
-    return f"{model} {formats.plain(row.get('variant'))}"
+    return f"{model} {formats.setting(row.get('variant'))}"
 
 
 def title(record: Record) -> str:

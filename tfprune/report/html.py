@@ -16,9 +16,9 @@ _MODEL = {
     "val_top1": ("Top-1 on validation data", formats.percent),
     "loss": ("Loss", formats.decimal),
     "params": ("Parameters", formats.count),
-    "nonzero_params": ("Parameters that are not zero", formats.count),
+    "nonzero_params": ("Non-zero parameters", formats.count),
     "macs": ("MACs", formats.count),
-    "nonzero_macs": ("MACs with weights that are not zero", formats.count),
+    "nonzero_macs": ("Non-zero MACs", formats.count),
 }
 _TILES = (
     ("Size, gzip", "gzip_bytes", formats.size, facts.smaller),
@@ -119,22 +119,28 @@ def _tiles(record: facts.Record) -> list[Tile]:
         )
         for title, key, show, change in _TILES
     ]
-    left = (
-        ("Parameters not zero", "params", "compression_ratio", "compression"),
-        ("MACs not with zero", "macs", "theoretical_speedup", "theoretical speed-up"),
+    return tiles + _left(record)
+
+
+def _left(record: facts.Record) -> list[Tile]:
+    """Returns what is left of the parameters and of the multiply-accumulates."""
+
+    def dense(key: str) -> str:
+        return f"dense model, {formats.short_count(record.get(key))}"
+
+    def known(*changes: tuple[str, str]) -> list[tuple[str, str]]:
+        return [change for change in changes if not change[0].startswith(formats.DASH)]
+
+    compression = f"{formats.ratio(record.get('compression_ratio'))} compression"
+    sparsity = f"{formats.percent(record.get('sparsity'), digits=1)} sparsity"
+    speedup = f"{formats.ratio(record.get('theoretical_speedup'))} theoretical speed-up"
+    params, macs = (record.get(f"pruned_nonzero_{key}") for key in ("params", "macs"))
+    changes = known(
+        (compression, dense("base_params")), (sparsity, "of the weights up for pruning")
     )
-    return tiles + [
-        Tile(
-            title,
-            formats.short_count(record.get(f"pruned_nonzero_{key}")),
-            [
-                (
-                    f"{formats.ratio(record.get(gain))} {word}",
-                    f"dense model, {formats.short_count(record.get(f'base_{key}'))}",
-                )
-            ],
-        )
-        for title, key, gain, word in left
+    return [
+        Tile("Non-zero parameters", formats.short_count(params), changes),
+        Tile("Non-zero MACs", formats.short_count(macs), known((speedup, dense("base_macs")))),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.text import Text
+    from matplotlib.text import Annotation
 
 _MARKER = 5.0
 _RADII = (9, 18, 28, 40, 54, 70, 90)
@@ -76,7 +76,7 @@ def place(axes: Axes, labels: list[Label]) -> None:
     points = [tuple(axes.transData.transform((label.x, label.y))) for label in labels]
     markers = [Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in points]
     frame = Box(*axes.bbox.extents)
-    sizes = [_size(text) for text in texts]
+    sizes = [(box.right - box.left, box.top - box.bottom) for box in map(extent, texts)]
     boxes: dict[int, Box] = {}
     for _ in range(_PASSES):
         for i, point in enumerate(points):
@@ -93,10 +93,11 @@ def place(axes: Axes, labels: list[Label]) -> None:
         text.set_position(((box.left + box.right) / 2 - x, (box.bottom + box.top) / 2 - y))
 
 
-def _size(text: Text) -> tuple[float, float]:
-    text.arrow_patch.set_visible(False)
-    extent = text.get_window_extent()
-    return extent.width, extent.height
+def extent(text: Annotation) -> Box:
+    """Returns the rectangle of the text alone: an annotation's own extent has its line as well."""
+    from matplotlib.text import Text
+
+    return Box(*Text.get_window_extent(text).extents)
 
 
 def _beside(

@@ -34,7 +34,6 @@ _PAGE = {
     SHIPPED: f"var(--shipped, {SHIPPED})",
 }
 _WIDTH = 400
-_LAYERS_A_PANEL = 40
 _SETTINGS = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -83,10 +82,11 @@ def layer_sparsity(record: facts.Record) -> list[str]:
     layers = [
         row for row in facts.rows(record, "layers") if number(row.get("sparsity")) is not None
     ]
-    panels = math.ceil(len(layers) / _LAYERS_A_PANEL)
-    if not panels:
+    if not layers:
         return []
-    size = math.ceil(len(layers) / panels)
+    # What fits side by side on a desktop; a short list isn't torn apart.
+    columns = min(2, math.ceil(len(layers) / 12))
+    size = math.ceil(len(layers) / columns)
     return [_bars(layers[i : i + size]) for i in range(0, len(layers), size)]
 
 
@@ -163,29 +163,28 @@ def _scatter(
 def _bars(layers: Sequence[facts.Row]) -> str:
     sparsity = [number(row["sparsity"]) for row in layers]
     positions = range(len(layers))
-    height = 44 + 17 * len(layers)
+    left, width, step = 0.37, 0.31, 17
+    height = step * (len(layers) + 1.6)
 
     def draw(figure: Figure) -> None:
-        top = 1 - 38 / height
-        axes = figure.add_axes((0.37, 6 / height, 0.31, top - 6 / height))
-        axes.set(xlim=(0, 1), ylim=(len(layers) - 0.4, -0.6), xticks=[])
+        axes = figure.add_axes((left, 0, width, 1))
+        axes.set(xlim=(0, 1), ylim=(len(layers) - 0.3, -1.9), xticks=[])
         for spine in axes.spines.values():
             spine.set_visible(False)
         # The track is what the layer had, the bar what became zero.
         axes.barh(positions, [1] * len(layers), height=0.62, color=INK, alpha=0.1)
         axes.barh(positions, sparsity, height=0.62, color=PRUNED)
-        names = [formats.elide(formats.plain(row.get("name")), 22) for row in layers]
+        names = [formats.elide(formats.setting(row.get("name")), 22) for row in layers]
         axes.set_yticks(positions, names, parse_math=False, fontsize=10)
         axes.tick_params(axis="y", length=0)
-        right = {"transform": axes.get_yaxis_transform(), "ha": "right", "fontsize": 10}
+        style = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 10}
+        zeros, params = 1.42, 2.02  # right edges of the columns, in widths of the bars
         for y, value, row in zip(positions, sparsity, layers, strict=True):
-            axes.text(1.42, y, formats.percent(value, digits=1), va="center", **right)
-            axes.text(2.0, y, formats.count(row.get("params")), va="center", **right)
-        for x, text in ((0.0, "layer"), (1.42, "zeros"), (2.0, "parameters")):
-            align = {"ha": "left"} if not x else {}
-            where = {"transform": figure.transFigure} if not x else {}
-            y = 1 - 14 / height if not x else -0.6 - 14 / 17
-            axes.text(x or 0.005, y, text, va="center", **(right | align | where), alpha=0.75)
+            axes.text(zeros, y, formats.percent(value, digits=1), ha="right", **style)
+            axes.text(params, y, formats.count(row.get("params")), ha="right", **style)
+        axes.text(-0.05, -1.3, "layer", ha="right", alpha=0.75, **style)
+        axes.text(zeros, -1.3, "zeros", ha="right", alpha=0.75, **style)
+        axes.text(params, -1.3, "parameters", ha="right", alpha=0.75, **style)
 
     alt = "Sparsity by layer: " + "; ".join(
         f"{formats.plain(row.get('name'))} {formats.percent(value, digits=1)}"
@@ -215,7 +214,9 @@ def _curves(
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         values = [y for _, ys in lines.values() for y in ys]
-        _scale(axes, "y", values, tick, from_zero="" in lines)
+        _scale(axes, "y", values, tick, from_zero=False)
+        if "sparsity" in series:
+            axes.set_ylim(0, 1.04)
         for label, (xs, ys) in lines.items():
             pale = label == "training" and len(lines) > 1
             colour = INK if pale else PRUNED

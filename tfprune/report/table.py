@@ -29,7 +29,7 @@ def _model(record: facts.Record) -> str:
         )
         for name, key in (("dense", "base"), ("pruned", "pruned"))
     ]
-    head = ("Keras model", "top-1", "top-5", "loss", "parameters not 0", "MACs not with 0")
+    head = ("Keras model", "top-1", "top-5", "loss", "non-zero params", "non-zero MACs")
     gained = (
         f"{formats.percent(record.get('sparsity'))} zeros",
         f"compression {formats.ratio(record.get('compression_ratio'))}",
@@ -72,8 +72,9 @@ def _recommended(record: facts.Record) -> str:
     chosen = record.get("recommended")
     said = [facts.headline(record), facts.against_int8(record)]
     if facts.shipped(record):
-        said.insert(0, f"Ship {formats.plain(chosen.get('file'))}.")
-    return _wrapped(" ".join(part for part in said if part))
+        file, reason = (formats.plain(chosen.get(key)) for key in ("file", "reason"))
+        said.insert(0, f"Ship {file}, {reason}.\n")
+    return "\n".join(_wrapped(part) for part in said if part)
 
 
 def _wrapped(line: str) -> str:

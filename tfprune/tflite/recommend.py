@@ -42,6 +42,6 @@ def recommend(table: pd.DataFrame, *, max_drop: float = 0.01) -> tuple[pd.Series
     reason = "the least latency x gzip size of the files"
     if measure:
         best = "float32's" if len(plain) else "the best"
-        allowed = f"at most {100 * max_drop:g} points below {best}"
+        allowed = f"within {100 * max_drop:g} %-points of {best}"
         reason += f" whose {_ACCURACY[measure]} is {allowed}"
     return accurate.loc[cost.idxmin()], reason

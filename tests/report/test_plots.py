@@ -1,0 +1,63 @@
+import itertools
+import xml.etree.ElementTree as ET
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tests.report import records
+from tfprune.report import labels, plots
+
+PICTURES = (plots.tradeoff, plots.layer_sparsity, plots.training)
+
+
+def words(svg):
+    return [e.text for e in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("name", records.ALL)
+def test_pictures_are_xml_and_always_the_same(name, picture):
+    panels = picture(records.ALL[name]())
+    assert panels == picture(records.ALL[name]())
+    for panel in panels:
+        ET.fromstring(panel)
+
+
+@pytest.mark.parametrize("depth", [8, 20, 110])
+def test_every_layer_is_drawn_with_its_parameters(depth):
+    layers = records.resnet(depth)["layers"]
+    drawn = [word for panel in plots.layer_sparsity({"layers": layers}) for word in words(panel)]
+    assert [word for word in drawn if word in {e["name"] for e in layers}] == [
+        e["name"] for e in layers
+    ]
+    assert drawn.count("36,864") == sum(e["params"] == 36_864 for e in layers)
+
+
+def test_two_pictures_of_a_page_share_no_ids():
+    record = records.resnet()
+    ids = [
+        {e.get("id") for e in ET.fromstring(panel).iter()} - {None}
+        for picture in PICTURES
+        for panel in picture(record)
+    ]
+    assert all(a.isdisjoint(b) for a, b in itertools.combinations(ids, 2))
+
+
+def test_a_run_without_accuracy_shows_its_loss():
+    record = {"history": [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]}
+    (panel,) = plots.training(record)
+    assert "Loss by epoch" in words(panel)
+
+
+def test_names_of_points_that_coincide_do_not_overlap():
+    figure = Figure(figsize=(400 / 72, 300 / 72), dpi=72)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1))
+    names = ("float32", "float32_sparse", "float16", "float16_sparse", "dense float32", "$int8")
+    style = {"color": "black"}
+    labels.place(axes, [labels.Label(0.97, 0.5 + i / 100, n, style) for i, n in enumerate(names)])
+    figure.draw_without_rendering()
+    boxes = [labels.extent(text) for text in axes.texts]
+    assert not any(a.overlap(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(axes.bbox.x0 <= box.left and box.right <= axes.bbox.x1 for box in boxes)
