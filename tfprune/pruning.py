@@ -67,23 +67,14 @@ class Recipe:
         """
         everything, skipped = k.find(model)
         shielded = k.protected(everything, self.protect)
-        # Looked up only when asked for, since the model has to be traced.
-        norm = (
-            norms.following(model, everything)
-            if "bn_scale" in criteria.needs(self.criterion)
-            else None
-        )
-        refuses = self.granularity.has("refuses")
+        norm = None
+        if "bn_scale" in criteria.needs(self.criterion):  # the model has to be traced for it
+            norm = norms.following(model, everything)
         chosen = []
         for kernel, is_shielded in zip(everything, shielded, strict=True):
-            if is_shielded:
-                reason = "protected"
-            elif norm is not None and (kernel.name not in norm or not norm[kernel.name].scale):
-                reason = "no batch normalisation with a scale follows directly"
-            else:
-                reason = self.granularity("refuses", kernel.shape) if refuses else ""
-            if reason:
+            if reason := "protected" if is_shielded else self._refusal(kernel, norm):
                 skipped.append(k.Skipped(kernel.name, reason))
+                log.info("%s is not pruned: %s", kernel.name, reason)
             else:
                 chosen.append(kernel)
         if not chosen:
@@ -92,29 +83,38 @@ class Recipe:
                 f"model {model.name!r} has nothing to prune with criterion "
                 f"{self.criterion.name!r} and granularity {self.granularity.name!r} ({reasons})"
             )
-        for entry in skipped:
-            log.info("%s is not pruned: %s", entry.name, entry.reason)
-        by_macs = self.target is not None and self.target.cost == "macs"
-        uses = (
-            macs.positions(model, everything)
-            if by_macs
-            else dict.fromkeys((x.name for x in everything), 1)
-        )
-        plan = Plan(self, model, chosen, skipped, uses, norm, level=0.0)
-        if self.target is None:
-            return plan
-        cost = plan.cost
-        if self.target.kind == "sparsity":
-            return dataclasses.replace(plan, level=self.target.value)
-        picked = {id(kernel) for kernel in chosen}
-        total = _total(model, by_macs, uses, everything)
-        gone = sum(
-            (kernel.size - int(np.count_nonzero(kernel.read()))) * uses[kernel.name]
-            for kernel in everything
-            if id(kernel) not in picked
-        )
-        amount = max(total - gone - self.target.remaining(total), 0.0)
-        return dataclasses.replace(plan, level=amount / cost, fixed=total - gone - cost)
+        plan = Plan(self, model, chosen, skipped, norm=norm)
+        return plan if self.target is None else _budgeted(plan, self.target, everything)
+
+    def _refusal(self, kernel: k.Kernel, norm: dict | None) -> str:
+        """Returns why a kernel can't be pruned in these words, or an empty string."""
+        if norm is not None and (kernel.name not in norm or not norm[kernel.name].scale):
+            return "no batch normalisation with a scale follows directly"
+        if self.granularity.has("refuses"):
+            return self.granularity("refuses", kernel.shape)
+        return ""
+
+
+def _budgeted(plan: "Plan", target: targets.Target, everything: Sequence[k.Kernel]) -> "Plan":
+    """Returns `plan` with what the target counts, and the level that meets it."""
+    if target.kind == "sparsity":
+        return dataclasses.replace(plan, level=target.value)
+    model = plan.model
+    if target.cost == "macs":
+        uses = macs.positions(model, everything)
+        total = sum(uses[x.name] * x.size for x in everything) + macs.attention(model)
+    else:
+        uses = {x.name: 1 for x in everything}
+        total = k.parameters(model)
+    plan = dataclasses.replace(plan, uses=uses)
+    picked = {kernel.name for kernel in plan.kernels}
+    gone = sum(
+        (kernel.size - int(np.count_nonzero(kernel.read()))) * uses[kernel.name]
+        for kernel in everything
+        if kernel.name not in picked
+    )
+    amount = max(total - gone - target.remaining(total), 0.0)
+    return dataclasses.replace(plan, level=amount / plan.cost, fixed=total - gone - plan.cost)
 
 
 def _granularity(spec: object) -> Method:
@@ -122,12 +122,6 @@ def _granularity(spec: object) -> Method:
     if method.has("refuses"):
         method("refuses", (1, 1))  # options out of range are an error before any model is seen
     return method
-
-
-def _total(model: keras.Model, by_macs: bool, uses: dict, kernels: Sequence[k.Kernel]) -> int:
-    if not by_macs:
-        return k.parameters(model)
-    return sum(uses[x.name] * x.size for x in kernels) + macs.attention(model)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +133,8 @@ class Plan:
       model: the model they are bound to.
       kernels: what may be pruned.
       skipped: what may not, and why.
-      uses: {kernel name: cost of one weight}: 1, or how often it is multiplied.
       norm: {kernel name: batch normalisation after it}, where the criterion asks for it.
+      uses: {kernel name: cost of one weight}, how often it is multiplied; 1 each if None.
       level: the share of the kernels' cost that the target removes; a sparsity, if cost is weights.
       fixed: the model's cost beyond these kernels.
     """
@@ -149,15 +143,18 @@ class Plan:
     model: keras.Model
     kernels: list[k.Kernel]
     skipped: list[k.Skipped]
-    uses: dict[str, int]
-    norm: dict[str, keras.layers.BatchNormalization] | None
-    level: float
+    norm: dict[str, keras.layers.BatchNormalization] | None = None
+    uses: dict[str, int] | None = None
+    level: float = 0.0
     fixed: float = 0.0
 
     @property
     def cost(self) -> int:
         """The cost of the kernels when dense."""
-        return sum(kernel.size * self.uses[kernel.name] for kernel in self.kernels)
+        return sum(kernel.size * self._price(kernel) for kernel in self.kernels)
+
+    def _price(self, kernel: k.Kernel) -> int:
+        return 1 if self.uses is None else self.uses[kernel.name]
 
     def masks(self, level: float | None = None) -> dict[str, np.ndarray]:
         """Returns {kernel name: bool mask of the variable's shape} by the weights as they are now.
@@ -172,7 +169,7 @@ class Plan:
         level = self.level if level is None else level
         recipe = self.recipe
         layers = [self._layer(i, kernel) for i, kernel in enumerate(self.kernels)]
-        costs = [layer.sizes * self.uses[layer.kernel.name] for layer in layers]
+        costs = [layer.sizes * self._price(layer.kernel) for layer in layers]
         by_sparsity = recipe.target is None or recipe.target.kind == "sparsity"
         try:
             keep = allocations.keep(

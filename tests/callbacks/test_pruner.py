@@ -194,6 +194,34 @@ def test_any_call_is_a_schedule():
     assert off(model) <= 0.501
 
 
+def test_tfmots_schedule_objects_end_at_their_final_sparsity_too():
+    """Off its frequency's grid, TFMOT's own training ends at the last update before the end."""
+    decay = schedules.tfmot_schedules().PolynomialDecay(0.0, 0.75, 0, end_step=17, frequency=10)
+    model = models.cnn()
+    history = fit(model, tfprune.Pruner(schedule=decay), epochs=4).history["sparsity"]
+    assert history[1] < 0.74
+    assert history[2] == history[3] == pytest.approx(0.75, abs=1e-3)
+    assert off(model) <= 0.501
+
+
+def test_averages_do_not_choose_other_weights_when_training_ends():
+    model = models.cnn()
+    adam = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9)
+    pruner = tfprune.Pruner("sparsity:0.75", schedule="one_shot", end=1)
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append([x.read() == 0 for x in k.find(model)[0]])
+    )
+    fit(model, pruner, look, optimizer=adam)
+    for before, kernel in zip(seen[-1], k.find(model)[0], strict=True):
+        np.testing.assert_array_equal(kernel.read() == 0, before)
+
+
+def test_no_false_alarm_at_the_end(caplog):
+    fit(models.cnn(), tfprune.Pruner("macs:0.5"))
+    assert "before the schedule did" not in caplog.text
+
+
 def test_an_early_end_still_reaches_the_target(caplog):
     model = models.cnn()
     fit(model, tfprune.Pruner("sparsity:0.75", end="10ep"), epochs=2)

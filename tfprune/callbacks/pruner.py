@@ -104,7 +104,7 @@ class Pruner(keras.callbacks.Callback):
         del logs
         plan = self.plan(self.model)
         self._plan, self._schedule, self._origin, self._last = plan, None, None, -1
-        self._done = False
+        self._done, self._level = False, 0.0
         held = masks.of(self.model)
         self._set({x.name: held.get(x.name, np.ones(x.variable.shape, bool)) for x in plan.kernels})
 
@@ -122,6 +122,8 @@ class Pruner(keras.callbacks.Callback):
             self._set(masks.of_zeros(self._plan.kernels))
         if not isinstance(self._spec, str):
             self._schedule = self._spec
+            ends = getattr(self._spec, "end_step", -1)
+            self._last_step = ends if ends >= 0 and self._plan.recipe.target else math.inf
             return
         begin = _steps(self._begin, per_epoch=per_epoch)
         if self._end is not None:
@@ -156,7 +158,8 @@ class Pruner(keras.callbacks.Callback):
             if bool(due):
                 level = float(sparsity)
         self._last = max(step, self._last)
-        if isinstance(self._spec, str) and step >= self._last_step:
+        if step >= self._last_step:
+            # Also where the schedule's last update is off the grid of its frequency.
             level, self._done = self._plan.level, True
         if level is not None:
             self._update(level)
@@ -175,13 +178,12 @@ class Pruner(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Brings the model to its target, whatever the schedule and the optimizer left."""
-        if self._plan.recipe.target is not None:
-            if not np.isclose(self.sparsity, self._plan.level, atol=0.01) and self._plan.level:
-                log.warning(
-                    "training ended at sparsity %.4f, before the schedule did: pruned to the "
-                    "target now, without training after it",
-                    self.sparsity,
-                )
+        if self._plan.recipe.target is not None and not np.isclose(self._level, self._plan.level):
+            log.warning(
+                "training ended at sparsity %.4f, before the schedule did: pruned to the target "
+                "now, without training after it",
+                self.sparsity,
+            )
             self._update(self._plan.level)
         # Averaged weights (use_ema) are written over the model's own when training ends.
         masks.apply(self._plan.kernels)
@@ -190,6 +192,7 @@ class Pruner(keras.callbacks.Callback):
 
     def _update(self, level: float) -> None:
         self._set(self._plan.masks(level))
+        self._level = level
 
     def _set(self, new: masks.Masks) -> None:
         masks.attach(self.model, self._plan.kernels, new)
