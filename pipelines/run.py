@@ -40,18 +40,16 @@ class Run:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             mine = self.path("flags.txt")
-            if mine.exists():
-                if mine.read_text() != text:
-                    raise ValueError(
-                        f"--output_dir={self.directory} holds another run (see its flags.txt): "
-                        "choose another directory"
-                    )
-            elif any(self.directory.iterdir()):
+            known = mine.exists()
+            if known and mine.read_text() == text:
+                return
+            # Flags alone are all that a run leaves which stopped at a wrong word.
+            if any(path != mine for path in self.directory.iterdir()):
+                what = "another run (see its flags.txt)" if known else "other files"
                 raise ValueError(
-                    f"--output_dir={self.directory} is not empty and holds no run: choose another"
+                    f"--output_dir={self.directory} holds {what}: choose another directory"
                 )
-            else:
-                self.write("flags.txt", lambda path: path.write_text(text))
+            self.write("flags.txt", lambda path: path.write_text(text))
         except OSError as error:
             raise OSError(
                 error.errno, f"can't use --output_dir={self.directory}: {error.strerror}"

@@ -144,6 +144,9 @@ def check(spec: str) -> tuple[str, dict[str, object]]:
     initial = options.get("initial_sparsity", 0.0)
     if not 0 <= initial < 1:
         raise ValueError(f"schedule {spec!r}: initial_sparsity={initial} is not in [0, 1)")
+    maker = _SCHEDULES[name][0]
+    if isinstance(maker, type) and issubclass(maker, _Ramp):  # it checks its own
+        maker(final_sparsity=0.5, begin_step=0, end_step=1, **defaults | options)
     return name, defaults | options
 
 

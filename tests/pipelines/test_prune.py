@@ -188,6 +188,7 @@ def test_a_model_of_ones_own_is_pruned_at_once(tmp_path):
         (["--model=digit_cnn"], "Did you mean digits_cnn"),
         (["--criterion=magnitud"], "Did you mean magnitude"),
         (["--schedule=linear"], "unknown schedule"),
+        (["--schedule=iterative(0)"], "1 or more"),
         (["--allocation=globl"], "Did you mean global"),
         (["--granularity=blocks"], "Did you mean block"),
         (["--target=0.8"], "reads like"),
@@ -224,8 +225,14 @@ def test_a_directory_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     done = run(f"--output_dir={tmp_path}")
     assert done.returncode == 1
-    assert "is not empty" in done.stderr
+    assert "holds other files" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_wrong_word_can_be_mended_in_the_same_directory(tmp_path):
+    for word, code in (("digts", 1), ("digits", 0)):
+        flags = [f"--output_dir={tmp_path}/run", f"--dataset={word}", "--train_epochs=0"]
+        assert run(*flags, module="train").returncode == code
 
 
 def test_no_room_is_an_error_that_names_the_directory():
