@@ -30,6 +30,11 @@ def layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     return model._flatten_layers()
 
 
+def inputs(model: keras.Model) -> object:
+    """Returns the symbolic inputs of a functional or sequential model, as it takes them."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
 def example_spec(
     model: keras.Model, input_shape: object = None
 ) -> dict | list | tuple | tf.TensorSpec:
@@ -53,8 +58,7 @@ def example_spec(
         return tf.TensorSpec((1, *size), tensor.dtype)
 
     if getattr(model, "inputs", None):
-        single = isinstance(model, keras.Sequential)
-        return keras.tree.map_structure(tensor_spec, model.inputs[0] if single else model.input)
+        return keras.tree.map_structure(tensor_spec, inputs(model))
     # A subclassed model has no symbolic inputs, but remembers the shape it was built for.
     shape = (model.get_build_config() or {}).get("input_shape") or (None, *(input_shape or ()))
     if len(shape) == 1:

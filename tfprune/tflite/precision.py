@@ -17,10 +17,11 @@ def in_float32(model: keras.Model) -> Iterator[list[str]]:
     The converter knows no 16-bit matrix product. The weights of a mixed-precision model are
     float32 already, so nothing is lost.
     """
-    # Keras' own walk over layers inside layers, such as the two of a Bidirectional.
+    from tfprune.graph import trace
+
     kept = [
         (layer, layer.dtype_policy)
-        for layer in model._flatten_layers()
+        for layer in trace.layers(model)
         if layer.compute_dtype in ("float16", "bfloat16")
     ]
     try:

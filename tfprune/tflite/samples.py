@@ -79,9 +79,9 @@ def random_inputs(model: keras.Model, *, count: int = 32) -> Samples:
 
     import keras
 
-    # A Sequential has one input and no structure.
-    structure = getattr(model, "_inputs_struct", tensors[0])
-    return Samples(keras.tree.pack_sequence_as(structure, [draw(t) for t in tensors]))
+    from tfprune.graph import trace
+
+    return Samples(keras.tree.map_structure(draw, trace.inputs(model)))
 
 
 def _shown_inputs(model: keras.Model) -> list[keras.KerasTensor]:
