@@ -105,8 +105,8 @@ def _pruned(
         return tfprune.load_model(path), json.loads(run.path("logs/skipped.json").read_text())
     pruner = tfprune.Pruner(**words)
     skipped = pruner.plan(dense).skipped  # also says now, not after hours, what can't be met
-    model = pruning.clone(dense)
     if FLAGS.epochs:
+        model = pruning.clone(dense)
         training.fit(
             run,
             model,
@@ -118,7 +118,7 @@ def _pruned(
         )
     else:
         one_shot = {k: v for k, v in words.items() if k in pruning.WORDS}
-        model = tfprune.prune(model, **one_shot)
+        model = tfprune.prune(dense, **one_shot)
     tfprune.reestimate_batchnorm(model, splits.train)
     rows = [dataclasses.asdict(entry) for entry in skipped]
     run.write("logs/skipped.json", lambda file: file.write_text(json.dumps(rows)))

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import keras
 
 FLAGS = flags.FLAGS
-_FILES = (".keras", ".h5", ".hdf5")
 
 
 def load_data() -> data.Splits:
@@ -57,7 +56,7 @@ def baseline(run: runs.Run, splits: data.Splits) -> "keras.Model":
     model = zoo.resolve(FLAGS.model, splits.input_shape, splits.classes, seed=FLAGS.seed)
     epochs = FLAGS.train_epochs
     if epochs is None:
-        epochs = 0 if FLAGS.model.lower().endswith(_FILES) else 30
+        epochs = 0 if FLAGS.model.lower().endswith(zoo.FILE_ENDINGS) else 30
     fit(run, model, splits, name="train", epochs=epochs, learning_rate=FLAGS.train_learning_rate)
     run.write("baseline.keras", model.save)
     return model

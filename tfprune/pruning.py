@@ -101,8 +101,7 @@ def _budgeted(plan: "Plan", target: targets.Target, everything: Sequence[k.Kerne
         return dataclasses.replace(plan, level=target.value)
     model = plan.model
     if target.cost == "macs":
-        uses = macs.positions(model, everything)
-        total = sum(uses[x.name] * x.size for x in everything) + macs.attention(model)
+        uses, total = macs.positions(model, everything), macs.total(model)
     else:
         uses = {x.name: 1 for x in everything}
         total = k.parameters(model)

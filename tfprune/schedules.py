@@ -104,9 +104,19 @@ class OneShot:
         return step == self.begin_step, self.final_sparsity if step >= self.begin_step else 0.0
 
 
-def _polynomial(**settings: object) -> Schedule:
+def _polynomial(
+    *,
+    initial_sparsity: float,
+    final_sparsity: float,
+    begin_step: int,
+    end_step: int,
+    power: float,
+    frequency: int,
+) -> Schedule:
     """Zhu & Gupta 2017 (arXiv 1710.01878): fast at first, slow at the end."""
-    return tfmot_schedules().PolynomialDecay(**settings)
+    return tfmot_schedules().PolynomialDecay(
+        initial_sparsity, final_sparsity, begin_step, end_step, power, frequency
+    )
 
 
 def _constant(*, final_sparsity: float, begin_step: int, end_step: int, frequency: int) -> Schedule:
@@ -173,9 +183,7 @@ def build(
         "frequency": frequency,
     }
     taken = inspect.signature(maker).parameters
-    if name != "polynomial":
-        settings = {key: value for key, value in settings.items() if key in taken}
-    return maker(**settings, **options)
+    return maker(**{key: value for key, value in settings.items() if key in taken}, **options)
 
 
 def final_sparsity(schedule: object) -> float | None:

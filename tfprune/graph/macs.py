@@ -43,11 +43,6 @@ def total(model: keras.Model, input_shape: object = None) -> int:
     return sum(uses[x.name] * x.size for x in kernels) + sum(_attention(c) for c in calls)
 
 
-def attention(model: keras.Model, input_shape: object = None) -> int:
-    """Returns the MACs of the products of queries with keys and of scores with values."""
-    return sum(_attention(call) for call in tracing.trace(model, input_shape))
-
-
 def _count(kernels: list[k.Kernel], calls: list[tracing.Call]) -> dict[str, int]:
     uses = dict.fromkeys((kernel.name for kernel in kernels), 0)
     by_layer: dict[int, list[k.Kernel]] = {}
@@ -82,6 +77,7 @@ def _uses(call: tracing.Call, kernel: k.Kernel) -> int:
 
 
 def _attention(call: tracing.Call) -> int:
+    """Returns the MACs of the products of queries with keys and of scores with values."""
     layer = call.layer
     if isinstance(layer, keras.layers.MultiHeadAttention):
         width = layer.num_heads * (layer.key_dim + layer.value_dim)

@@ -13,7 +13,7 @@ from tfprune.zoo.files import load_model
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["build", "load_model", "names", "resolve"]
+__all__ = ["FILE_ENDINGS", "build", "load_model", "names", "resolve"]
 
 # The families are modules that import Keras; this table keeps `import tfprune.zoo` free of it.
 _FAMILY = {
@@ -31,7 +31,7 @@ _FAMILY = {
     "resnet110": "resnet",
     "vgg16_bn": "vgg",
 }
-_FILE_ENDINGS = (".keras", ".h5", ".hdf5")
+FILE_ENDINGS = (".keras", ".h5", ".hdf5")
 
 
 def names() -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def resolve(
         other examples or has another number of outputs than asked for.
       FileNotFoundError: for a file that is not there.
     """
-    if spec.lower().endswith(_FILE_ENDINGS):
+    if spec.lower().endswith(FILE_ENDINGS):
         model = load_model(spec)
     else:
         wanted = {"input_shape": input_shape and tuple(input_shape), "classes": classes}
