@@ -51,18 +51,22 @@ flags.DEFINE_float(
     lower_bound=0.0,
 )
 
+SPARSIFY = ("growing_l2", "group_lasso", "bn_l1", "soft")
+
 PRUNING = {
     "target": ("sparsity:0.8", f"What to reach: {', '.join(k + ':' for k in targets.KINDS)}"),
     "criterion": ("magnitude", f"How much a unit matters: {_names('tfprune.criteria')}."),
     "granularity": (
         "weight",
         f"What is pruned together: {_names('tfprune.granularity')}; block(h, w) and n_m(n, m) "
-        "with their sizes.",
+        "with their sizes. Of channel, the model is pruned, made smaller, and then fine-tuned; of "
+        "all others, zeros are made while it is.",
     ),
     "allocation": ("global", f"How layers share it: {_names('tfprune.allocation')}."),
     "schedule": (
         "polynomial",
-        f"When: {', '.join(schedules.names())}, with options in brackets such as iterative(3).",
+        f"When: {', '.join(schedules.names())}, with options in brackets such as iterative(3). "
+        "Channels go in --steps instead.",
     ),
     "begin": ("0", "When pruning begins: an optimizer step, or an epoch such as 2ep."),
     "end": (None, "When it ends; by default after three quarters of the fine-tuning."),
@@ -78,6 +82,42 @@ def define_pruning() -> None:
     )
     flags.DEFINE_list("protect", [], "Names or glob patterns of layers to leave dense.")
     flags.DEFINE_integer("min_keep", 1, "Units that each kernel keeps at least.", lower_bound=0)
+    flags.DEFINE_float(
+        "max_sparsity", 1.0, "Which share of its units each may lose at most.", lower_bound=0.0
+    )
+    flags.DEFINE_integer("round_to", 1, "Keeps channels in multiples of it.", lower_bound=1)
+    flags.DEFINE_integer(
+        "steps", 1, "Of channels: prunings, each followed by its share of --epochs.", lower_bound=1
+    )
+    flags.DEFINE_enum(
+        "sparsify",
+        "none",
+        ["none", *SPARSIFY],
+        "Trains before channels are pruned: with a penalty that empties some of them, or (soft) "
+        "zeroing the lowest after each epoch.",
+    )
+    flags.DEFINE_integer("sparsify_epochs", 10, "Epochs of it.", lower_bound=1)
+    flags.DEFINE_float(
+        "sparsify_strength", None, "Of the penalty; each kind has its default.", lower_bound=0.0
+    )
+    flags.DEFINE_string(
+        "target_variant", "float32", "The TFLite file that a target in bytes or latency is about."
+    )
+    flags.DEFINE_boolean(
+        "explain",
+        False,
+        "Only prints which channels of --model go together, what they carry, and which can't go.",
+    )
+    flags.register_multi_flags_validator(
+        ["output_dir", "explain"],
+        lambda given: bool(given["output_dir"]) or given["explain"],
+        "--output_dir is needed: a directory for the files of this run",
+    )
+    flags.register_validator(
+        "target_variant",
+        lambda chosen: chosen in variants.VARIANTS,
+        f"it is one of {', '.join(variants.VARIANTS)}",
+    )
     flags.DEFINE_integer(
         "epochs",
         20,

@@ -6,6 +6,11 @@ r"""Prunes a Keras model, fine-tunes it, exports it to TFLite and measures what 
 
 The directory then holds record.json, report.html, model.keras, baseline.keras, tflite/*.tflite,
 flags.txt and logs/. The same command goes on with a run that was stopped.
+
+  python -m pipelines.prune --output_dir=runs/small --granularity=channel --target=macs:0.5
+  python -m pipelines.prune --model=MobileNetV2 --explain
+
+The first removes channels: the model is made smaller, then fine-tuned.
 """
 
 import dataclasses
@@ -14,6 +19,8 @@ import time
 from typing import TYPE_CHECKING
 
 from absl import flags, logging
+
+from tfprune import registry, zoo
 
 from . import flags as _flags
 from . import run as runs
@@ -27,10 +34,12 @@ if TYPE_CHECKING:
 FLAGS = flags.FLAGS
 _flags.define_pruning()
 flags.adopt_module_key_flags(_flags)
-flags.mark_flag_as_required("output_dir")
 
 
 def _main() -> None:
+    if FLAGS.explain:
+        _explain()
+        return
     run = runs.Run(FLAGS.output_dir, FLAGS.get_key_flags_for_module(_flags))
     record = run.finished() or _run(run)
     from tfprune.report import html, table
@@ -67,8 +76,9 @@ def _run(run: runs.Run) -> dict:
         "compression_ratio": base["params"] / after["nonzero_params"],
         "theoretical_speedup": base["macs"] / max(after["nonzero_macs"], 1),
         "layers": facts.layers(pruned),
+        "channels": facts.channels(dense, pruned) if _by_channel() else [],
         "skipped": skipped,
-        "history": training.history(run, "finetune"),
+        "history": training.history(run, "finetune", FLAGS.steps),
         **_files(run, dense, pruned, splits),
         "seconds_total": round(time.monotonic() - start, 1),
     }
@@ -76,13 +86,30 @@ def _run(run: runs.Run) -> dict:
     return record
 
 
-def _words() -> dict[str, object]:
-    """Returns the words of `tfprune.Pruner`, checked."""
+def _explain() -> None:
     import tfprune
 
-    names = ("target", "criterion", "granularity", "allocation", "schedule", "begin", "end")
-    words = {name: getattr(FLAGS, name) for name in (*names, "frequency", "min_keep", "seed")}
+    from . import training
+
+    splits = training.load_data()
+    model = zoo.resolve(FLAGS.model, splits.input_shape, splits.classes, seed=FLAGS.seed)
+    print(tfprune.explain(model).to_string(index=False, max_colwidth=60))
+
+
+def _words() -> dict[str, object]:
+    """Returns the words of `tfprune.prune` or `tfprune.Pruner`, checked."""
+    import tfprune
+    from tfprune import planning
+
+    words = {name: getattr(FLAGS, name) for name in planning.WORDS}
     words |= {"protect": tuple(FLAGS.protect)}
+    if _by_channel():
+        planning.Recipe.of(**words)
+        return words
+    channel_only = [x for x in ("steps", "sparsify") if FLAGS[x].value != FLAGS[x].default]
+    if channel_only:
+        raise ValueError(f"--{channel_only[0]} needs --granularity=channel")
+    words |= {name: getattr(FLAGS, name) for name in ("schedule", "begin", "end", "frequency")}
     for moment in ("begin", "end"):
         if words[moment] is not None and words[moment].isdigit():
             words[moment] = int(words[moment])
@@ -90,40 +117,131 @@ def _words() -> dict[str, object]:
     return words
 
 
+def _by_channel() -> bool:
+    return registry.parse(FLAGS.granularity)[0] == "channel"
+
+
 def _pruned(
     run: runs.Run, dense: "keras.Model", splits: "data.Splits", words: dict[str, object]
 ) -> tuple["keras.Model", list[dict[str, str]]]:
     """Returns the pruned and fine-tuned model, and what was left out of pruning with the reason."""
     import tfprune
-    from tfprune import pruning
-
-    from . import training
+    from tfprune import planning
 
     path = run.path("model.keras")
     if path.exists():
         print(f"pruned model: taken from {path}")
         return tfprune.load_model(path), json.loads(run.path("logs/skipped.json").read_text())
-    pruner = tfprune.Pruner(**words)
-    skipped = pruner.plan(dense).skipped  # also says now, not after hours, what can't be met
-    if FLAGS.epochs:
-        model = pruning.clone(dense)
+    recipe = planning.Recipe.of(**{k: v for k, v in words.items() if k in planning.WORDS})
+    plan = recipe.bind(dense)
+    if not recipe.target.measured:
+        plan.masks()  # what can't be met is better said now than after hours of training
+    model = (_shrunk if _by_channel() else _masked)(run, dense, splits, words)
+    tfprune.reestimate_batchnorm(model, splits.train)
+    rows = [dataclasses.asdict(entry) for entry in plan.skipped]
+    run.write("logs/skipped.json", lambda file: file.write_text(json.dumps(rows)))
+    run.write("model.keras", model.save)
+    return model, rows
+
+
+def _masked(
+    run: runs.Run, dense: "keras.Model", splits: "data.Splits", words: dict[str, object]
+) -> "keras.Model":
+    """Returns a model of the same shape with zeros, made while it was fine-tuned."""
+    import tfprune
+    from tfprune import planning, pruning
+
+    from . import training
+
+    if not FLAGS.epochs:
+        return tfprune.prune(dense, **{k: v for k, v in words.items() if k in planning.WORDS})
+    model = pruning.clone(dense)
+    training.fit(
+        run,
+        model,
+        splits,
+        name="finetune",
+        epochs=FLAGS.epochs,
+        learning_rate=FLAGS.learning_rate,
+        callbacks=[tfprune.Pruner(**words)],
+    )
+    return model
+
+
+def _shrunk(
+    run: runs.Run, dense: "keras.Model", splits: "data.Splits", words: dict[str, object]
+) -> "keras.Model":
+    """Returns a smaller model: pruned, made smaller and fine-tuned, in one or several steps."""
+    import tfprune
+    from tfprune import targets
+
+    from . import training
+
+    goals = targets.split(targets.parse(words["target"]), FLAGS.steps, tfprune.measure(dense))
+    model = _sparsified(run, dense, splits, words)
+    for number, goal in enumerate(goals, 1):
+        path = run.path(f"logs/step{number}.keras")
+        if path.exists():
+            print(f"step {number}: taken from {path}")
+            model = tfprune.load_model(path)
+            continue
+        pruned = tfprune.prune(
+            model,
+            **words | {"target": goal},
+            data=splits.train_plain,
+            variant=FLAGS.target_variant,
+            threads=FLAGS.threads,
+        )
+        model = tfprune.shrink(pruned)
+        facts = tfprune.measure(model)
+        print(f"step {number}: {goal}: {facts['params']:,} parameters, {facts['macs']:,} MACs")
+        done = FLAGS.epochs * (number - 1) // FLAGS.steps
         training.fit(
             run,
             model,
             splits,
-            name="finetune",
-            epochs=FLAGS.epochs,
+            name=f"finetune{number}" if FLAGS.steps > 1 else "finetune",
+            epochs=FLAGS.epochs * number // FLAGS.steps - done,
             learning_rate=FLAGS.learning_rate,
-            callbacks=[pruner],
         )
+        if number < len(goals):
+            run.write(f"logs/step{number}.keras", model.save)
+    return model
+
+
+def _sparsified(
+    run: runs.Run, dense: "keras.Model", splits: "data.Splits", words: dict[str, object]
+) -> "keras.Model":
+    """Returns `dense` after the training that --sparsify asks for."""
+    import tfprune
+    from tfprune import pruning
+
+    from . import training
+
+    if FLAGS.sparsify == "none":
+        return dense
+    path = run.path("logs/sparsified.keras")
+    if path.exists():
+        print(f"sparsified model: taken from {path}")
+        return tfprune.load_model(path)
+    if FLAGS.sparsify == "soft":
+        callback = tfprune.SoftPruner(**words)
     else:
-        one_shot = {k: v for k, v in words.items() if k in pruning.WORDS}
-        model = tfprune.prune(dense, **one_shot)
-    tfprune.reestimate_batchnorm(model, splits.train)
-    rows = [dataclasses.asdict(entry) for entry in skipped]
-    run.write("logs/skipped.json", lambda file: file.write_text(json.dumps(rows)))
-    run.write("model.keras", model.save)
-    return model, rows
+        strength = {} if FLAGS.sparsify_strength is None else {"strength": FLAGS.sparsify_strength}
+        callback = tfprune.GroupSparsity(FLAGS.sparsify, protect=tuple(FLAGS.protect), **strength)
+    model = pruning.clone(dense)
+    training.fit(
+        run,
+        model,
+        splits,
+        name="sparsify",
+        epochs=FLAGS.sparsify_epochs,
+        learning_rate=FLAGS.learning_rate,
+        callbacks=[callback],
+    )
+    tfprune.detach(model)
+    run.write("logs/sparsified.keras", model.save)
+    return model
 
 
 def _files(

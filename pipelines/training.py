@@ -141,13 +141,19 @@ def fingerprint(model: "keras.Model") -> str:
     return digest.hexdigest()
 
 
-def history(run: runs.Run, name: str) -> list[dict[str, float]]:
-    """Returns one row an epoch of a training of this run, none if it had no epochs."""
-    path = run.path(f"logs/{name}.csv")
-    if not path.exists():
-        return []
-    with path.open(newline="") as lines:
-        return [
-            {key: int(value) if key == "epoch" else float(value) for key, value in row.items()}
-            for row in csv.DictReader(lines)
-        ]
+def history(run: runs.Run, name: str, steps: int = 1) -> list[dict[str, float]]:
+    """Returns one row an epoch of a training of this run, none if it had no epochs.
+
+    A training in several steps has a table each, `<name>1.csv` and so on; epochs are counted on.
+    """
+    rows: list[dict[str, float]] = []
+    for number in range(1, steps + 1):
+        path = run.path(f"logs/{name}{number if steps > 1 else ''}.csv")
+        if not path.exists():
+            continue
+        with path.open(newline="") as lines:
+            rows += [
+                {key: float(value) for key, value in row.items()} | {"epoch": len(rows) + i}
+                for i, row in enumerate(csv.DictReader(lines))
+            ]
+    return rows

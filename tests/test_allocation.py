@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -122,3 +124,54 @@ def test_the_selection_is_the_start_of_the_sorted_order(monkeypatch, distinct, s
     expected = order[: np.abs(removed - amount).argmin()]
     found = allocation._first(np.arange(3001), keys, cost, amount)
     assert sorted(found) == sorted(expected)
+
+
+def products(layers):
+    """Returns the cost of a chain of layers: the weights between neighbours, fixed at its ends."""
+
+    def remaining(keep):
+        sizes = [3, *(int(x.sum()) for x in keep), 5]
+        return sum(a * b for a, b in itertools.pairwise(sizes))
+
+    return remaining
+
+
+@pytest.mark.parametrize("goal", [20, 33.3, 60, 99, 140])
+def test_a_cut_through_costs_that_depend_on_each_other_is_the_nearest(goal):
+    rng = np.random.default_rng(0)
+    layers = toy([1, 1, 1], [rng.random(6), rng.random(8), rng.random(4)])
+    remaining = products(layers)
+    order = np.argsort(np.concatenate([x.scores for x in layers]))
+    reached = []
+    for count in range(len(order) + 1):
+        stays = np.ones(len(order), bool)
+        stays[order[:count]] = False
+        reached.append(remaining(np.split(stays, [6, 14])))
+    keep = allocation.cut(allocation.get("global"), layers, remaining, goal)
+    assert abs(remaining(keep) - goal) == min(abs(x - goal) for x in reached)
+
+
+def test_a_cut_rounds_each_layer_and_never_below_one_multiple():
+    rng = np.random.default_rng(0)
+    layers = toy([1, 1, 1], [rng.random(16), rng.random(30), rng.random(5)])
+    for goal in (160, 220, 300, 500):
+        keep = allocation.cut(allocation.get("global"), layers, products(layers), goal, round_to=8)
+        assert {int(keep[0].sum())} <= {8, 16}
+        assert {int(keep[1].sum())} <= {8, 16, 24, 30}
+        assert int(keep[2].sum()) == 5  # fewer than a multiple stay whole
+        for stays, layer in zip(keep, layers, strict=True):
+            if not stays.all():
+                assert layer.scores[stays].min() > layer.scores[~stays].max()
+
+
+def test_a_cut_out_of_reach_says_how_much_can_go():
+    layers = toy([1], [[1, 2, 3, 4]], [[0, 0, 1, 1]])
+    with pytest.raises(allocation.Unreachable) as error:
+        allocation.cut(allocation.get("global"), layers, products(layers), 4)
+    assert error.value.most == 4 * 8 - 2 * 8
+
+
+def test_a_cut_that_has_nothing_to_remove_does_not_round():
+    layers = toy([1], [[1, 2, 3, 4, 5]])
+    keep = allocation.cut(allocation.get("global"), layers, products(layers), 40, round_to=4)
+    assert keep[0].all()

@@ -48,3 +48,43 @@ def test_n_m_says_which_kernels_it_does_not_fit():
 def test_sizes_that_are_none(spec):
     with pytest.raises(ValueError, match="whole numbers"):
         granularity.get(spec)("refuses", (8, 8))
+
+
+def test_channel_units_by_hand():
+    """Two channels, of which the second stands at two places of the axis."""
+    method = granularity.get("channel")
+    array = np.arange(12).reshape(3, 4)
+    positions, index = np.array([0, 1, 3]), np.array([1, 0, 1])
+    expected = [[1, 5, 9, 0, 0, 0], [0, 4, 8, 3, 7, 11]]
+    np.testing.assert_array_equal(method("unroll", array, 1, positions, index), expected)
+    np.testing.assert_array_equal(method("unroll", array, 0, np.arange(2), np.arange(2)), array[:2])
+
+
+def test_channel_mask_is_zero_where_either_axis_is():
+    mask = granularity.get("channel")(
+        "fold", {0: np.array([True, False]), 2: np.array([False, True])}, (2, 3, 2)
+    )
+    expected = np.zeros((2, 3, 2), bool)
+    expected[0, :, 1] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("channel('sum', 'none')", [4, 2, 6]),
+        ("channel('mean', 'none')", [2, 1, 3]),
+        ("channel('max', 'none')", [3, 2, 5]),
+        ("channel('first', 'none')", [1, 2, 5]),
+        ("channel('sum', 'max')", [4 / 6, 2 / 6, 1]),
+        ("channel", [1, 0.5, 1.5]),
+    ],
+)
+def test_channel_scores_are_joined_and_normalised(spec, expected):
+    scores = [np.array([1.0, 2, 5]), np.array([3.0, 0, 1])]
+    np.testing.assert_allclose(granularity.get(spec)("joined", scores), expected)
+
+
+def test_channel_says_which_ways_of_joining_there_are():
+    with pytest.raises(ValueError, match="join is one of mean, sum, max, first"):
+        granularity.get("channel(join='median')")("refuses", (1, 1))

@@ -21,10 +21,13 @@ STAGES = [
     {"schedules"},
     {"masks"},
     {"batchnorm"},
-    {"pruning"},
+    {"planning"},
+    {"surgery"},
     {"callbacks"},
     {"measurement"},
     {"tflite"},
+    {"budgets"},
+    {"pruning"},
     {"report"},
 ]
 RANK = {name: rank for rank, names in enumerate(STAGES) for name in names}

@@ -77,8 +77,38 @@ def test_the_nearest_can_be_met():
         ("compression:0.5", "1 or more"),
         ("params:0", "a share"),
         (0.8, "reads like"),
+        ("bytes:0", "a share of the bytes"),
+        ("bytes:-1k", "a share of the bytes"),
+        ("bytes:4ms", "not a number"),
+        ("latency:4", "or a time such as 4ms"),
+        ("latency:0", "or a time such as 4ms"),
+        ("latency:0ms", "or a time such as 4ms"),
+        ("latency:infms", "or a time such as 4ms"),
+        ("latency:ms", "not a number"),
+        ("latency:4s", "not a number"),
     ],
 )
 def test_wrong_targets(text, match):
     with pytest.raises(ValueError, match=match):
         targets.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "is_share"),
+    [
+        ("bytes:200k", ("bytes", 200_000, ""), False),
+        ("bytes:1.5M", ("bytes", 1_500_000, ""), False),
+        ("bytes:0.5", ("bytes", 0.5, ""), True),
+        ("latency:4ms", ("latency", 4, "ms"), False),
+        ("latency:0.25ms", ("latency", 0.25, "ms"), False),
+        ("latency:0.5", ("latency", 0.5, ""), True),
+        ("latency:1", ("latency", 1, ""), True),
+    ],
+)
+def test_measured_targets(text, expected, is_share):
+    target = targets.parse(text)
+    assert target == targets.Target(*expected)
+    assert target.measured
+    assert target.is_share == is_share
+    assert targets.parse(str(target)) == target
+    assert not targets.parse("macs:0.5").measured

@@ -6,15 +6,20 @@ __version__ = "0.1.0"
 
 # The public names and where they live. They are imported on first use: TensorFlow takes seconds.
 _PUBLIC = {
+    "GroupSparsity": "tfprune.callbacks.group_sparsity",
     "HoldZeros": "tfprune.callbacks.hold_zeros",
     "Pruner": "tfprune.callbacks.pruner",
+    "SoftPruner": "tfprune.callbacks.soft_pruner",
+    "channel_rule": "tfprune.graph.rules",
     "data": "tfprune",
     "detach": "tfprune.masks",
+    "explain": "tfprune.graph.explain",
     "export": "tfprune.tflite.export",
     "load_model": "tfprune.zoo.files",
     "measure": "tfprune.measurement.facts",
     "prune": "tfprune.pruning",
     "reestimate_batchnorm": "tfprune.batchnorm",
+    "shrink": "tfprune.surgery",
     "zoo": "tfprune",
 }
 

@@ -31,70 +31,72 @@ class MaskConstraint(keras.constraints.Constraint):
         return keras.ops.where(self.mask.value, value, keras.ops.zeros_like(value))
 
 
-def attach(model: keras.Model, kernels: Sequence[k.Kernel], masks: Masks) -> None:
-    """Sets the masks of `kernels` and zeroes their pruned weights at once.
+def attach(model: keras.Model, masks: Masks) -> None:
+    """Sets the masks of some of a model's weights and zeroes what they prune at once.
 
-    Kernels without a mask yet get one; those that have one get the new values, which a compiled
+    Weights without a mask yet get one; those that have one get the new values, which a compiled
     train step sees without being traced again.
 
     Args:
-      model: the model that the kernels belong to.
-      kernels: the kernels to mask.
-      masks: {kernel name: bool array of the variable's shape}.
+      model: the model that the weights belong to.
+      masks: {name as in `tfprune.graph.kernels.named`: bool array of the variable's shape}.
     """
     fresh = False
+    variables = k.named(model)
     with model.distribute_strategy.scope():
-        for kernel in kernels:
-            variable = kernel.variable
+        for name, mask in masks.items():
+            variable = variables[name]
             if not isinstance(variable.constraint, MaskConstraint):
                 variable.constraint = MaskConstraint(variable)
                 fresh = True
-            variable.constraint.mask.assign(masks[kernel.name])
+            variable.constraint.mask.assign(mask)
     if fresh:
-        _retrace(model)
-    apply(kernels)
+        retrace(model)
+    apply(model)
 
 
-def apply(kernels: Sequence[k.Kernel]) -> None:
-    """Zeroes every pruned weight of the kernels now."""
-    for kernel in kernels:
-        constraint = kernel.variable.constraint
-        if isinstance(constraint, MaskConstraint):
-            mask = keras.ops.convert_to_numpy(constraint.mask)
-            value = keras.ops.convert_to_numpy(kernel.variable)
-            if value[~mask].any():
-                kernel.variable.assign(np.where(mask, value, np.zeros((), value.dtype)))
+def apply(model: keras.Model) -> None:
+    """Zeroes every pruned weight of the model now."""
+    variables = k.named(model)
+    for name, mask in of(model).items():
+        zero(variables[name], mask)
+
+
+def zero(variable: keras.Variable, mask: np.ndarray) -> None:
+    """Zeroes once what the mask prunes."""
+    value = keras.ops.convert_to_numpy(variable)
+    if value[~mask].any():
+        variable.assign(np.where(mask, value, np.zeros((), value.dtype)))
 
 
 def detach(model: keras.Model) -> None:
     """Removes the masks: zeros stay until the next training, the user's constraints come back."""
-    for kernel in k.find(model)[0]:
-        if isinstance(kernel.variable.constraint, MaskConstraint):
-            kernel.variable.constraint = kernel.variable.constraint.inner
-    _retrace(model)
+    for variable in model.weights:
+        if isinstance(variable.constraint, MaskConstraint):
+            variable.constraint = variable.constraint.inner
+    retrace(model)
 
 
 def of(model: keras.Model) -> dict[str, np.ndarray]:
-    """Returns {kernel name: bool mask of the variable's shape} of the masks that are attached."""
+    """Returns {name: bool mask of the variable's shape} of the masks that are attached."""
     return {
-        kernel.name: keras.ops.convert_to_numpy(kernel.variable.constraint.mask)
-        for kernel in k.find(model)[0]
-        if isinstance(kernel.variable.constraint, MaskConstraint)
+        name: keras.ops.convert_to_numpy(variable.constraint.mask)
+        for name, variable in k.named(model).items()
+        if isinstance(variable.constraint, MaskConstraint)
     }
 
 
 def hold_zeros(model: keras.Model) -> None:
     """Attaches masks that keep the zeros that the kernels of `model` have now."""
-    kernels, _ = k.find(model)
-    attach(model, kernels, of_zeros(kernels))
+    attach(model, of_zeros(k.find(model)[0]))
 
 
 def of_zeros(kernels: Sequence[k.Kernel]) -> dict[str, np.ndarray]:
-    """Returns {kernel name: bool mask of the variable's shape} of what is not zero now."""
+    """Returns {name: bool mask of the variable's shape} of what is not zero now."""
     return {x.name: keras.ops.convert_to_numpy(x.variable) != 0 for x in kernels}
 
 
-def _retrace(model: keras.Model) -> None:
+def retrace(model: keras.Model) -> None:
     """Has the train step traced again: constraints are read when it is traced."""
     if getattr(model, "train_function", None) is not None:
         model.make_train_function(force=True)

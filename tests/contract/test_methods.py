@@ -8,7 +8,7 @@ import pytest
 
 import tfprune
 import tfprune.granularity
-import tfprune.pruning
+import tfprune.planning
 from tests import models
 from tfprune import registry
 from tfprune.graph import kernels as k
@@ -40,18 +40,17 @@ def test_contract(trained, criterion, granularity, allocation, tmp_path):
     pruned = tfprune.prune(trained, "sparsity:0.15", **words)
 
     # The target, to one unit: of the weights that could be pruned.
-    plan = tfprune.pruning.Recipe.of("sparsity:0.15", **words, protect=(), min_keep=1, seed=0).bind(
-        trained
-    )
+    plan = tfprune.planning.Recipe.of(
+        "sparsity:0.15", **words, protect=(), min_keep=1, seed=0
+    ).bind(trained)
     chosen = {kernel.name for kernel in plan.kernels}
     masks = plan.masks()
-    size = sum(m.size for m in masks.values())
-    unit = max(
-        tfprune.granularity.sizes(plan.recipe.granularity, x.shape).max() for x in plan.kernels
-    )
-    missed = abs(sum(int((~m).sum()) for m in masks.values()) - 0.15 * size)
+    size = sum(masks[name].size for name in chosen)
+    unit = largest_unit(plan)
+    missed = abs(sum(int((~masks[name]).sum()) for name in chosen) - 0.15 * size)
     # "uniform" rounds in each layer instead of once in all, as TFMOT does.
-    rounded = len(chosen) if allocation == "uniform" else 1
+    coupled = plan.recipe.coupled
+    rounded = len(chosen) if allocation == "uniform" and not coupled else 1
     assert missed <= rounded * unit / 2 + 1e-6
 
     # Deterministic, finite, and the model given is as it was.
@@ -65,10 +64,14 @@ def test_contract(trained, criterion, granularity, allocation, tmp_path):
     # Zeros are whole units, survive a fit, a save and a load; the rest goes on training.
     found = zeros(pruned)
     for mask, kernel in zip(found, k.find(pruned)[0], strict=True):
-        if kernel.name in chosen:
+        if kernel.name in chosen and not coupled:
             units = plan.recipe.granularity("unroll", 1.0 - mask)
             assert set(np.unique(units.sum(1))) <= {0, *units_full(plan, kernel)}
     x, y = models.images(32)
+    if coupled:
+        small = tfprune.shrink(pruned)
+        assert sum(w.size for w in small.get_weights()) < sum(w.size for w in before)
+        np.testing.assert_allclose(pruned(x), small(x), rtol=1e-5, atol=1e-7)
     pruned.fit(x, y, batch_size=16, epochs=1, verbose=0)
     weights = [kernel.read() for kernel in k.find(pruned)[0]]
     assert all(not w[z].any() for w, z in zip(weights, found, strict=True))
@@ -76,6 +79,13 @@ def test_contract(trained, criterion, granularity, allocation, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for a, b in zip(weights, k.find(loaded)[0], strict=True):
         np.testing.assert_array_equal(a, b.read())
+
+
+def largest_unit(plan):
+    if plan.recipe.coupled:
+        return max(plan.layer(i).sizes.max() for i in range(len(plan.groups)))
+    shapes = [x.shape for x in plan.kernels]
+    return max(tfprune.granularity.sizes(plan.recipe.granularity, s).max() for s in shapes)
 
 
 def units_full(plan, kernel):

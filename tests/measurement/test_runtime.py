@@ -184,6 +184,45 @@ def test_slow_progress_is_no_hang(dense, tmp_path, monkeypatch):
     assert runtime.run(dense[1], dense[2], timeout=1.0)["status"] == "ok"
 
 
+def test_files_that_take_turns_have_the_ratio_of_their_work(tmp_path):
+    def file(name, layers):
+        stack = [keras.layers.Dense(512) for _ in range(layers)]
+        return save(tmp_path / name, keras.Sequential([keras.Input((512,)), *stack]), x)
+
+    x = np.ones((2, 512), "float32")
+    once, again, four_times = file("1.tflite", 4), file("2.tflite", 4), file("4.tflite", 16)
+    turns = runtime.compare([once, again, four_times], x, runs=200, min_seconds=0.0)
+    assert turns.shape == (20, 3)
+    assert (turns > 0).all()
+    ratios = np.median(turns[:, 1:] / turns[:, :1], axis=0)
+    # A machine that does other things is allowed for.
+    assert 0.7 < ratios[0] < 1.4
+    assert 2.5 < ratios[1] < 8
+
+
+def test_turns_last_for_min_seconds_and_stop_at_max_seconds(dense):
+    _, file, x = dense
+    long = runtime.compare([file, file], x[:4], runs=1, min_seconds=0.2)
+    assert len(long) > 10
+    short = runtime.compare([file, file], x[:4], runs=10**9, max_seconds=0.1)
+    assert 1 <= len(short) < 10**5
+
+
+def test_what_is_timed_in_turns_fails_with_a_reason(dense, tmp_path, monkeypatch):
+    _, file, x = dense
+    with pytest.raises(FileNotFoundError, match=r"none\.tflite"):
+        runtime.compare([file, tmp_path / "none.tflite"], x)
+    bad = tmp_path / "bad.tflite"
+    bad.write_bytes(b"not a model" * 50)
+    with pytest.raises(RuntimeError, match=r"can't be timed: .{10}"):
+        runtime.compare([file, bad], x)
+    with pytest.raises(RuntimeError, match=r"\[4\]"):
+        runtime.compare([file], x[:, :4])
+    fake_worker(monkeypatch, tmp_path, "import time\ntime.sleep(60)")
+    with pytest.raises(RuntimeError, match=r"no progress for 0\.5 s"):
+        runtime.compare([file], x, timeout=0.5)
+
+
 def test_a_missing_file_is_the_callers_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.tflite"):
         runtime.run(tmp_path / "none.tflite", np.ones((1, 1)))

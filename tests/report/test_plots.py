@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from tests.report import records
 from tfprune.report import labels, plots
 
-PICTURES = (plots.tradeoff, plots.layer_sparsity, plots.training)
+PICTURES = (plots.tradeoff, plots.layer_sparsity, plots.channels, plots.training)
 
 
 def words(svg):

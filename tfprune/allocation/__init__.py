@@ -10,7 +10,7 @@ sets `LEVELS = True` says that its keys are the sparsity at which a unit goes in
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +95,70 @@ def keep(
         stays = np.ones(len(cost), bool)
         stays[_first(np.flatnonzero(free), keys, cost, amount)] = False
     return np.split(stays, np.cumsum(sizes)[:-1])
+
+
+def cut(
+    allocation: registry.Method,
+    layers: Sequence[Layer],
+    remaining: Callable[[list[np.ndarray]], float],
+    goal: float,
+    *,
+    round_to: int = 1,
+) -> list[np.ndarray]:
+    """Returns which units stay, one bool array a layer, where costs depend on each other.
+
+    What a channel costs changes as its neighbours go, so that the cut through the allocation's
+    order is found by bisection: where the whole model's cost is nearest to the goal.
+
+    Args:
+      allocation: the order of removal.
+      layers: the units.
+      remaining: what is left when these units stay; it falls as units go.
+      goal: what is to be left.
+      round_to: each layer keeps the nearest multiple of it, at least one, or all its units.
+
+    Raises:
+      Unreachable: if more is left when all that may go is gone; `most` is what can be removed.
+    """
+    keys = np.concatenate(allocation("keys", layers)).astype(np.float64)
+    locked = np.concatenate([layer.locked for layer in layers])
+    keys[locked] = np.inf
+    order = np.argsort(keys, kind="stable")[: int(np.isfinite(keys).sum())]
+    ends = np.cumsum([len(layer.scores) for layer in layers])
+    last = np.full(len(keys), len(order))  # the later one goes, the more it is to be kept
+    last[order] = np.arange(len(order))
+    ranking = [np.lexsort((-part,)) for part in np.split(last, ends[:-1])]
+    must = [int((part == len(order)).sum()) for part in np.split(last, ends[:-1])]
+
+    def kept(removed: int) -> list[np.ndarray]:
+        stays = np.split(last >= removed, ends[:-1])
+        if round_to == 1:
+            return stays
+        result = []
+        for stay, best, least in zip(stays, ranking, must, strict=True):
+            wanted = max(round(stay.sum() / round_to), -(-least // round_to), 1) * round_to
+            rounded = np.zeros(len(stay), bool)
+            rounded[best[:wanted]] = True
+            result.append(rounded)
+        return result
+
+    def left(removed: int) -> float:
+        return remaining(kept(removed))
+
+    everything = [np.ones(len(layer.scores), bool) for layer in layers]
+    whole, least = remaining(everything), left(len(order))
+    if goal >= whole:
+        return everything
+    if least > goal:
+        before = left(max(len(order) - 1, 0)) if round_to == 1 else least
+        if least - goal > max(before - least, 1e-9 * whole) / 2:
+            raise Unreachable(whole - least)
+        return kept(len(order))
+    low, high = 0, len(order)  # what is left is above the goal at low, and not at high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if left(middle) <= goal else (middle, high)
+    return kept(low if left(low) - goal < goal - left(high) else high)
 
 
 def _first(units: np.ndarray, keys: np.ndarray, cost: np.ndarray, amount: float) -> np.ndarray:

@@ -3,7 +3,6 @@
 import keras
 
 from tfprune import masks
-from tfprune.graph import kernels
 
 
 class HoldZeros(keras.callbacks.Callback):
@@ -27,4 +26,4 @@ class HoldZeros(keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         """Applies the masks once more, after the averages were written."""
         del logs
-        masks.apply(kernels.find(self.model)[0])
+        masks.apply(self.model)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfprune import masks, schedules, targets
-from tfprune.pruning import Plan, Recipe
+from tfprune.planning import Plan, Recipe
 
 log = logging.getLogger("tfprune")
 
@@ -27,9 +27,10 @@ class Pruner(keras.callbacks.Callback):
       >>> model.fit(train, epochs=10, callbacks=[tfprune.Pruner("sparsity:0.9", end="8ep")])
 
     Args:
-      target: as in `tfprune.prune`. May be left out where `schedule` is an object that says its
-        final sparsity, as TFMOT's do.
-      criterion, granularity, allocation, protect, min_keep, seed: as in `tfprune.prune`.
+      target: as in `tfprune.prune`, but not in bytes or latency. May be left out where `schedule`
+        is an object that says its final sparsity, as TFMOT's do.
+      criterion, granularity, allocation, protect, min_keep, max_sparsity, round_to, seed: as in
+        `tfprune.prune`.
       schedule: `"polynomial"`, `"constant"` (TFMOT's own), `"one_shot"`, `"iterative"`,
         `"exponential"`, `"cosine"`, with options in brackets, or any object with
         `schedule(step) -> (should_prune, sparsity)`.
@@ -59,6 +60,8 @@ class Pruner(keras.callbacks.Callback):
         frequency: int | None = None,
         protect: Sequence[str] = (),
         min_keep: int = 1,
+        max_sparsity: float = 1.0,
+        round_to: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -66,6 +69,12 @@ class Pruner(keras.callbacks.Callback):
             schedules.check(schedule)
             if target is None:
                 raise ValueError('a target such as "sparsity:0.8" is needed with a named schedule')
+            target = targets.parse(target)
+            if target.measured:
+                raise ValueError(
+                    f"target {target} is measured on a file, which can't be done at each step: "
+                    "prune first with tfprune.prune, shrink, then fit"
+                )
         else:
             target = _target_of(schedule, target)
         self._recipe = Recipe.of(
@@ -75,6 +84,8 @@ class Pruner(keras.callbacks.Callback):
             allocation=allocation,
             protect=protect,
             min_keep=min_keep,
+            max_sparsity=max_sparsity,
+            round_to=round_to,
             seed=seed,
         )
         self._spec = schedule
@@ -186,7 +197,7 @@ class Pruner(keras.callbacks.Callback):
             )
             self._update(self._plan.level)
         # Averaged weights (use_ema) are written over the model's own when training ends.
-        masks.apply(self._plan.kernels)
+        masks.apply(self.model)
         if logs is not None:
             logs["sparsity"] = self.sparsity
 
@@ -195,8 +206,8 @@ class Pruner(keras.callbacks.Callback):
         self._level = level
 
     def _set(self, new: masks.Masks) -> None:
-        masks.attach(self.model, self._plan.kernels, new)
-        self.sparsity = _zeros(new)
+        masks.attach(self.model, new)
+        self.sparsity = _zeros([new[kernel.name] for kernel in self._plan.kernels])
 
     def _iterations(self) -> int:
         return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
@@ -210,9 +221,9 @@ class Pruner(keras.callbacks.Callback):
         return max(1, batches // (optimizer.gradient_accumulation_steps or 1))
 
 
-def _zeros(values: masks.Masks) -> float:
+def _zeros(values: Sequence[np.ndarray]) -> float:
     """Returns the fraction that the masks prune."""
-    return 1 - sum(int(m.sum()) for m in values.values()) / sum(m.size for m in values.values())
+    return 1 - sum(int(m.sum()) for m in values) / sum(m.size for m in values)
 
 
 def _steps(moment: int | str, *, per_epoch: int | None) -> int:

@@ -157,11 +157,8 @@ def find(model: keras.Model) -> tuple[list[Kernel], list[Skipped]]:
         if layer.built and (rule := _rule(layer)):
             for variable, *order in rule(layer):
                 found.setdefault(id(variable), (layer, variable, tuple(order)))
-    kernels, skipped, names = [], [], {}
-    for variable in model.weights:
-        names[variable.path] = names.get(variable.path, 0) + 1
-        again = names[variable.path]
-        name = variable.path if again == 1 else f"{variable.path}#{again}"
+    kernels, skipped = [], []
+    for name, variable in named(model).items():
         if id(variable) in found:
             layer, variable, order = found[id(variable)]  # noqa: PLW2901
             kernels.append(Kernel(name, layer, variable, order))
@@ -172,6 +169,15 @@ def find(model: keras.Model) -> tuple[list[Kernel], list[Skipped]]:
                 kind = type(owner).__name__
                 skipped.append(Skipped(name, f"no pruning rule for a {kind} layer"))
     return kernels, skipped
+
+
+def named(model: keras.Model) -> dict[str, keras.Variable]:
+    """Returns {name: variable} of all weights in order: their paths, made unique."""
+    result, seen = {}, {}
+    for variable in model.weights:
+        again = seen[variable.path] = seen.get(variable.path, 0) + 1
+        result[variable.path if again == 1 else f"{variable.path}#{again}"] = variable
+    return result
 
 
 def protected(kernels: Sequence[Kernel], patterns: Sequence[str]) -> list[bool]:
@@ -201,6 +207,11 @@ _STATISTICS = (keras.layers.BatchNormalization, keras.layers.Normalization)
 
 def parameters(model: keras.Model) -> int:
     """Returns the number of parameters: all weights but the statistics of normalisation layers."""
+    return sum(math.prod(w.shape) for w in counted(model))
+
+
+def counted(model: keras.Model) -> list[keras.Variable]:
+    """Returns the weights that count as parameters."""
     statistics = {
         id(weight)
         for layer in tracing.layers(model)
@@ -208,4 +219,4 @@ def parameters(model: keras.Model) -> int:
         for weight in layer.non_trainable_weights
         if weight.name in ("moving_mean", "moving_variance", "mean", "variance", "count")
     }
-    return sum(math.prod(w.shape) for w in model.weights if id(w) not in statistics)
+    return [w for w in model.weights if id(w) not in statistics]

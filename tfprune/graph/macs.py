@@ -32,15 +32,23 @@ def positions(
     Raises:
       ValueError: if the model is not built or leaves its input size open.
     """
-    return _count(kernels, tracing.trace(model, input_shape))
+    return parts(model, kernels, input_shape)[0]
 
 
 def total(model: keras.Model, input_shape: object = None) -> int:
     """Returns the MACs of one example, zeros not taken into account."""
     kernels, _ = k.find(model)
+    uses, attention = parts(model, kernels, input_shape)
+    return sum(uses[x.name] * x.size for x in kernels) + sum(n for _, n in attention)
+
+
+def parts(
+    model: keras.Model, kernels: list[k.Kernel], input_shape: object = None
+) -> tuple[dict[str, int], list[tuple[keras.layers.Layer, int]]]:
+    """Returns `positions`, and for each call of an attention layer the MACs of its products."""
     calls = tracing.trace(model, input_shape)
-    uses = _count(kernels, calls)
-    return sum(uses[x.name] * x.size for x in kernels) + sum(_attention(c) for c in calls)
+    attention = [(call.layer, _attention(call)) for call in calls]
+    return _count(kernels, calls), [(layer, n) for layer, n in attention if n]
 
 
 def _count(kernels: list[k.Kernel], calls: list[tracing.Call]) -> dict[str, int]:

@@ -102,3 +102,63 @@ def trace(model: keras.Model, input_shape: object = None) -> list[Call]:
             example_spec(model, input_shape)
         )
     return calls
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """One operation of a functional or sequential model's graph, a layer or a `keras.ops` call.
+
+    `args` and `kwargs` are what it was called with; `inputs` are the symbolic tensors among them.
+    """
+
+    operation: keras.Operation
+    args: tuple
+    kwargs: dict[str, object]
+    inputs: tuple[keras.KerasTensor, ...]
+    outputs: tuple[keras.KerasTensor, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """A model's operations in an order in which they can run, between its ends."""
+
+    inputs: tuple[keras.KerasTensor, ...]
+    outputs: tuple[keras.KerasTensor, ...]
+    nodes: tuple[Node, ...]
+
+
+def is_graph(layer: keras.Operation) -> bool:
+    """Returns whether all that happens in `layer` is in its graph: functional or sequential."""
+    return isinstance(layer, keras.Model) and any(
+        isinstance(layer, kind) and type(layer).call is kind.call
+        for kind in (keras.Sequential, _functional())
+    )
+
+
+@functools.cache
+def _functional() -> type[keras.Model]:
+    """Returns the class of functional models, which has no public name."""
+    return type(keras.Model(x := keras.Input((1,)), x))
+
+
+def graph(model: keras.Model) -> Graph:
+    """Returns the graph of a model of which `is_graph` is true.
+
+    Keras shows a model's operations but not how they are connected, so this is the one place that
+    reads the private list of nodes.
+    """
+    inner = model._functional if isinstance(model, keras.Sequential) else model
+    by_depth = inner._nodes_by_depth
+    nodes = tuple(
+        Node(
+            node.operation,
+            node.arguments.args,
+            node.arguments.kwargs,
+            tuple(node.input_tensors),
+            tuple(node.outputs),
+        )
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if node.operation and not node.is_input
+    )
+    return Graph(tuple(inner.inputs), tuple(inner.outputs), nodes)

@@ -5,6 +5,7 @@ import numpy as np
 
 from tfprune.graph import kernels as k
 from tfprune.graph import macs
+from tfprune.graph.explain import explain
 
 
 def measure(model: keras.Model, *, data: object = None) -> dict[str, float | int]:
@@ -71,3 +72,22 @@ def layers(model: keras.Model) -> list[dict[str, object]]:
             }
         )
     return rows
+
+
+def channels(dense: keras.Model, small: keras.Model) -> list[dict[str, object]]:
+    """Returns one row a group of coupled channels: what `dense` has of them and `small` kept.
+
+    Each has its `name` (the layer that makes them first), `layers` (all that make or change them),
+    `channels`, `kept`, and `frozen`: why none could be removed, or an empty string.
+    """
+    pairs = zip(explain(dense).itertuples(), explain(small).itertuples(), strict=True)
+    return [
+        {
+            "name": before.group,
+            "layers": before.makes,
+            "channels": before.channels,
+            "kept": after.channels,
+            "frozen": before.frozen,
+        }
+        for before, after in pairs
+    ]

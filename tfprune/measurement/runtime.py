@@ -59,31 +59,84 @@ def run(
     Raises:
       OSError: if the file doesn't exist, or there is no room for temporary files.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"there is no file {os.fspath(file)!r}")
+    request = {
+        "model": _resolved(file),
+        "outputs": "." if outputs else None,
+        "threads": threads,
+        "warmup": warmup,
+        "runs": runs,
+        "min_seconds": min_seconds,
+        "max_seconds": max_seconds,
+        "workers": _cpus(),
+    }
     with tempfile.TemporaryDirectory(prefix="tfprune-") as name:
         folder = Path(name)
-        request = {
-            "model": str(Path(file).resolve()),
-            "inputs": _store(inputs, folder),
-            "result": "result.json",
-            "outputs": "." if outputs else None,
-            "threads": threads,
-            "warmup": warmup,
-            "runs": runs,
-            "min_seconds": min_seconds,
-            "max_seconds": max_seconds,
-            "workers": _cpus(),
-        }
-        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        reason = _call(folder, timeout=timeout)
-        if reason:
-            return {"status": "failed", "reason": reason}
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result = _answer(request, inputs, folder, timeout=timeout)
         if outputs and result["status"] == "ok":
             files = sorted(folder.glob("output_*.npy"), key=lambda path: (len(path.name), path))
             result["outputs"] = [np.load(path, allow_pickle=False) for path in files]
     return result
+
+
+def compare(
+    files: Sequence[str | os.PathLike],
+    inputs: Inputs,
+    *,
+    threads: int = 1,
+    warmup: int = 10,
+    runs: int = 50,
+    min_seconds: float = 0.5,
+    max_seconds: float = 30.0,
+    timeout: float = 120.0,
+) -> np.ndarray:
+    """Returns the milliseconds of one inference of each file, turn by turn, (turns, files).
+
+    The files take turns of ten runs in one process, and each value is the median of a turn: what
+    slows the machine down for a while slows all files down, and the median of the ratios within
+    turns is steadier than the ratio of two medians.
+
+    Args:
+      files: .tflite files that take the same inputs.
+      inputs: as in `run`.
+      threads: as in `run`.
+      warmup: as in `run`.
+      runs: least number of timed runs of each file.
+      min_seconds: least duration of all turns together.
+      max_seconds: no new turn starts after this.
+      timeout: as in `run`.
+
+    Raises:
+      RuntimeError: if a file can't be run, with the reason.
+      OSError: if a file doesn't exist, or there is no room for temporary files.
+    """
+    request = {
+        "models": [_resolved(file) for file in files],
+        "threads": threads,
+        "warmup": warmup,
+        "runs": runs,
+        "min_seconds": min_seconds,
+        "max_seconds": max_seconds,
+    }
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as name:
+        result = _answer(request, inputs, Path(name), timeout=timeout)
+    if result["status"] != "ok":
+        raise RuntimeError(f"the files can't be timed: {result['reason']}")
+    return np.array(result["turns"])
+
+
+def _resolved(file: str | os.PathLike) -> str:
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"there is no file {os.fspath(file)!r}")
+    return str(Path(file).resolve())
+
+
+def _answer(request: dict, inputs: Inputs, folder: Path, *, timeout: float) -> dict:
+    """Returns the worker's answer, or `status` "failed" with the `reason` why there is none."""
+    request = request | {"inputs": _store(inputs, folder), "result": "result.json"}
+    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    if reason := _call(folder, timeout=timeout):
+        return {"status": "failed", "reason": reason}
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 def _cpus() -> int:

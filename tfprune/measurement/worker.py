@@ -13,6 +13,9 @@ The request holds (paths are relative to it):
   threads, warmup, runs, min_seconds, max_seconds: of the timing.
   workers: interpreters that share the samples once the timing is over.
 
+A request that holds `models`, a list, in place of `model` is to time these files in turns: what
+slows the machine down for a while slows all of them down. It needs no `outputs` and no `workers`.
+
 The result holds `status` "ok" and the figures, or "failed" and `reason`. One line a step goes to
 stdout: whoever waits can tell a slow run from a hung one.
 """
@@ -37,6 +40,7 @@ _RUNTIMES = (
 )
 _TIMED_SAMPLES = 32
 _SAMPLES_PER_WORKER = 64
+_RUNS_PER_TURN = 10
 _told = [0.0]
 
 
@@ -58,6 +62,7 @@ def main(request_file: str) -> None:
 def answer(request: dict, folder: str) -> dict:
     """Returns the figures of one request: latency and memory alone first, outputs afterwards."""
     runtime, interpreter_class = find_runtime()
+    models = request.get("models", [request.get("model")])
     samples = {
         name: np.load(os.path.join(folder, path), mmap_mode="r", allow_pickle=False)
         for name, path in request["inputs"].items()
@@ -68,11 +73,15 @@ def answer(request: dict, folder: str) -> dict:
     # Copied, so that pages of the mapped files don't count as the model's memory.
     timed = {name: np.array(rows[:_TIMED_SAMPLES]) for name, rows in samples.items()}
 
-    def load():
+    def load(model=models[0]):
         return interpreter_class(
-            model_path=os.path.join(folder, request["model"]), num_threads=request["threads"]
+            model_path=os.path.join(folder, model), num_threads=request["threads"]
         )
 
+    count_timed = min(count, _TIMED_SAMPLES)
+    if "models" in request:
+        files = [load(model) for model in models]
+        return {"turns": take_turns(files, timed, request, count=count_timed), "runtime": runtime}
     before, was_reset = memory_mark()
     start = time.perf_counter_ns()
     interpreter = load()
@@ -80,7 +89,6 @@ def answer(request: dict, folder: str) -> dict:
     init = (time.perf_counter_ns() - start) / 1e6
     progress("loaded")
     feed = feeder(interpreter, timed)
-    count_timed = min(count, _TIMED_SAMPLES)
     warm_up(interpreter, feed, request, count=count_timed)
     # Before the timing, whose own list of times grows.
     memory = memory_since(before, was_reset)
@@ -209,6 +217,36 @@ def time_invoke(interpreter, feed, request: dict, *, count: int) -> np.ndarray:
         interpreter.invoke()
         times.append(time.perf_counter_ns() - begin)
         still_alive("timing")
+
+
+def take_turns(interpreters: list, samples: dict, request: dict, *, count: int) -> list:
+    """Returns the median milliseconds of each interpreter in each turn, a list a turn.
+
+    An interpreter runs several times in a row, and once before without being timed, so that what
+    it needs is in the caches as it is when it runs alone.
+    """
+    feeds = [None] * len(interpreters)
+    for i, interpreter in enumerate(interpreters):
+        interpreter.allocate_tensors()
+        feeds[i] = feeder(interpreter, samples)
+        warm_up(interpreter, feeds[i], request, count=count)
+        progress("warmed up")
+    # Never less than a whole turn of all.
+    turn = {"runs": _RUNS_PER_TURN, "min_seconds": 0.0, "max_seconds": request["max_seconds"]}
+    medians = []
+    start = time.perf_counter()
+    while True:
+        seconds = time.perf_counter() - start
+        runs = len(medians) * _RUNS_PER_TURN
+        enough = runs >= request["runs"] and seconds >= request["min_seconds"]
+        if medians and (enough or seconds >= request["max_seconds"]):
+            return medians
+        medians.append([])
+        for interpreter, feed in zip(interpreters, feeds):
+            feed(0)
+            interpreter.invoke()
+            times = time_invoke(interpreter, feed, turn, count=count)
+            medians[-1].append(float(np.median(times)))
 
 
 def summary(times: np.ndarray) -> dict:

@@ -40,7 +40,7 @@ _RUN = {
 _PLACED = {
     *(f"{model}_{key}" for model in ("base", "pruned") for key in _MODEL),
     *("schema", "command", "sparsity", "compression_ratio", "theoretical_speedup"),
-    *("layers", "skipped", "tflite", "recommended", "history"),
+    *("layers", "channels", "skipped", "tflite", "recommended", "history"),
 }
 
 
@@ -97,6 +97,7 @@ def render(record: facts.Record) -> str:
         # matplotlib writes XML, in which the text of the record is escaped.
         tradeoff=[Markup(panel) for panel in plots.tradeoff(record)],  # noqa: S704
         sparsity=[Markup(panel) for panel in plots.layer_sparsity(record)],  # noqa: S704
+        channels=[Markup(panel) for panel in plots.channels(record)],  # noqa: S704
         training=[Markup(panel) for panel in plots.training(record)],  # noqa: S704
     )
 
@@ -135,9 +136,9 @@ def _left(record: facts.Record) -> list[Tile]:
     sparsity = f"{formats.percent(record.get('sparsity'), digits=1)} sparsity"
     speedup = f"{formats.ratio(record.get('theoretical_speedup'))} theoretical speed-up"
     params, macs = (record.get(f"pruned_nonzero_{key}") for key in ("params", "macs"))
-    changes = known(
-        (compression, dense("base_params")), (sparsity, "of the weights up for pruning")
-    )
+    changes = known((compression, dense("base_params")))
+    if not facts.rows(record, "channels"):  # else what is gone is no zero but gone
+        changes += known((sparsity, "of the weights up for pruning"))
     return [
         Tile("Non-zero parameters", formats.short_count(params), changes),
         Tile("Non-zero MACs", formats.short_count(macs), known((speedup, dense("base_macs")))),

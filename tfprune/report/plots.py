@@ -79,15 +79,26 @@ def tradeoff(record: facts.Record) -> list[str]:
 
 def layer_sparsity(record: facts.Record) -> list[str]:
     """Returns sparsity and number of parameters layer by layer, in the order of the model."""
-    layers = [
-        row for row in facts.rows(record, "layers") if number(row.get("sparsity")) is not None
+    rows = [
+        (formats.setting(row.get("name")), row["sparsity"], formats.count(row.get("params")))
+        for row in facts.rows(record, "layers")
+        if number(row.get("sparsity")) is not None
     ]
-    if not layers:
-        return []
-    # What fits side by side on a desktop; a short list isn't torn apart.
-    columns = min(2, math.ceil(len(layers) / 12))
-    size = math.ceil(len(layers) / columns)
-    return [_bars(layers[i : i + size]) for i in range(0, len(layers), size)]
+    return _columns_of_bars(rows, ("layer", "zeros", "parameters"))
+
+
+def channels(record: facts.Record) -> list[str]:
+    """Returns the share of its channels that each group lost, and how many it kept."""
+    rows = [
+        (
+            formats.setting(row.get("name")),
+            1 - row["kept"] / row["channels"],
+            f"{formats.count(row['kept'])} of {formats.count(row['channels'])}",
+        )
+        for row in facts.rows(record, "channels")
+        if number(row.get("kept")) is not None and number(row.get("channels"))
+    ]
+    return _columns_of_bars(rows, ("made by", "removed", "channels kept"))
 
 
 def training(record: facts.Record) -> list[str]:
@@ -160,35 +171,45 @@ def _scatter(
     return [_svg(draw, 300, alt)]
 
 
-def _bars(layers: Sequence[facts.Row]) -> str:
-    sparsity = [number(row["sparsity"]) for row in layers]
-    positions = range(len(layers))
+# A name, a share, and what is written beside it.
+Bar = tuple[str, float, str]
+
+
+def _columns_of_bars(rows: Sequence[Bar], heads: tuple[str, str, str]) -> list[str]:
+    if not rows:
+        return []
+    # What fits side by side on a desktop; a short list isn't torn apart.
+    columns = min(2, math.ceil(len(rows) / 12))
+    size = math.ceil(len(rows) / columns)
+    return [_bars(rows[i : i + size], heads) for i in range(0, len(rows), size)]
+
+
+def _bars(rows: Sequence[Bar], heads: tuple[str, str, str]) -> str:
+    positions = range(len(rows))
     left, width, step = 0.37, 0.31, 17
-    height = step * (len(layers) + 1.6)
+    height = step * (len(rows) + 1.6)
 
     def draw(figure: Figure) -> None:
         axes = figure.add_axes((left, 0, width, 1))
-        axes.set(xlim=(0, 1), ylim=(len(layers) - 0.3, -1.9), xticks=[])
+        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.3, -1.9), xticks=[])
         for spine in axes.spines.values():
             spine.set_visible(False)
-        # The track is what the layer had, the bar what became zero.
-        axes.barh(positions, [1] * len(layers), height=0.62, color=INK, alpha=0.1)
-        axes.barh(positions, sparsity, height=0.62, color=PRUNED)
-        names = [formats.elide(formats.setting(row.get("name")), 22) for row in layers]
+        # The track is what there was, the bar what is gone.
+        axes.barh(positions, [1] * len(rows), height=0.62, color=INK, alpha=0.1)
+        axes.barh(positions, [share for _, share, _ in rows], height=0.62, color=PRUNED)
+        names = [formats.elide(name, 22) for name, _, _ in rows]
         axes.set_yticks(positions, names, parse_math=False, fontsize=10)
         axes.tick_params(axis="y", length=0)
         style = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 10}
-        zeros, params = 1.42, 2.02  # right edges of the columns, in widths of the bars
-        for y, value, row in zip(positions, sparsity, layers, strict=True):
-            axes.text(zeros, y, formats.percent(value, digits=1), ha="right", **style)
-            axes.text(params, y, formats.count(row.get("params")), ha="right", **style)
-        axes.text(-0.05, -1.3, "layer", ha="right", alpha=0.75, **style)
-        axes.text(zeros, -1.3, "zeros", ha="right", alpha=0.75, **style)
-        axes.text(params, -1.3, "parameters", ha="right", alpha=0.75, **style)
+        shares, beside = 1.42, 2.02  # right edges of the columns, in widths of the bars
+        for y, (_, share, text) in enumerate(rows):
+            axes.text(shares, y, formats.percent(share, digits=1), ha="right", **style)
+            axes.text(beside, y, text, ha="right", **style)
+        for x, head in zip((-0.05, shares, beside), heads, strict=True):
+            axes.text(x, -1.3, head, ha="right", alpha=0.75, **style)
 
-    alt = "Sparsity by layer: " + "; ".join(
-        f"{formats.plain(row.get('name'))} {formats.percent(value, digits=1)}"
-        for row, value in zip(layers, sparsity, strict=True)
+    alt = f"{heads[1].capitalize()} by {heads[0]}: " + "; ".join(
+        f"{formats.plain(name)} {formats.percent(share, digits=1)}" for name, share, _ in rows
     )
     return _svg(draw, height, alt)
 

@@ -30,11 +30,12 @@ def _model(record: facts.Record) -> str:
         for name, key in (("dense", "base"), ("pruned", "pruned"))
     ]
     head = ("Keras model", "top-1", "top-5", "loss", "non-zero params", "non-zero MACs")
-    gained = (
-        f"{formats.percent(record.get('sparsity'))} zeros",
+    gained = [
         f"compression {formats.ratio(record.get('compression_ratio'))}",
         f"theoretical speed-up {formats.ratio(record.get('theoretical_speedup'))}",
-    )
+    ]
+    if not facts.rows(record, "channels"):  # else what is gone is no zero but gone
+        gained.insert(0, f"{formats.percent(record.get('sparsity'))} zeros")
     return f"{_columns(head, rows)}\n{', '.join(gained)}"
 
 
