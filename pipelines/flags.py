@@ -131,7 +131,12 @@ def define_pruning() -> None:
         lower_bound=0.0,
     )
     known = ",".join(variants.VARIANTS)
-    flags.DEFINE_list("variants", known.split(","), "TFLite files to make of the pruned model.")
+    flags.DEFINE_list(
+        "variants",
+        known.split(","),
+        "TFLite files to make of the pruned model; of one "
+        "that lost channels, by default none of the sparse.",
+    )
     flags.DEFINE_list(
         "baseline_variants", ["float32", "int8"], "And of the dense model, to compare with."
     )

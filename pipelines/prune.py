@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from absl import flags, logging
 
 from tfprune import registry, zoo
+from tfprune.tflite.variants import VARIANTS
 
 from . import flags as _flags
 from . import run as runs
@@ -99,12 +100,13 @@ def _explain() -> None:
 def _words() -> dict[str, object]:
     """Returns the words of `tfprune.prune` or `tfprune.Pruner`, checked."""
     import tfprune
-    from tfprune import planning
+    from tfprune import planning, targets
 
     words = {name: getattr(FLAGS, name) for name in planning.WORDS}
     words |= {"protect": tuple(FLAGS.protect)}
+    recipe = planning.Recipe.of(**words)
     if _by_channel():
-        planning.Recipe.of(**words)
+        targets.split(recipe.target, FLAGS.steps, dict.fromkeys(("params", "macs"), 1.0))
         return words
     channel_only = [x for x in ("steps", "sparsify") if FLAGS[x].value != FLAGS[x].default]
     if channel_only:
@@ -257,9 +259,12 @@ def _files(
     test = splits.test
     if FLAGS.verify_samples:
         test = test.unbatch().take(FLAGS.verify_samples).batch(FLAGS.batch_size)
+    chosen = FLAGS.variants
+    if _by_channel() and not FLAGS["variants"].present:
+        chosen = [x for x in chosen if not VARIANTS[x].sparse]  # there are no zeros to leave out
     tables = {}
     for name, model, folder, variants in (
-        ("pruned", pruned, "tflite", FLAGS.variants),
+        ("pruned", pruned, "tflite", chosen),
         ("baseline", dense, "tflite/baseline", FLAGS.baseline_variants),
     ):
         print(f"TFLite files of the {name} model: converted, loaded, compared, timed")

@@ -263,3 +263,68 @@ def test_help_is_fast_and_names_every_method():
         assert name in done.stdout
     code = "import sys, pipelines.prune; assert not {'tensorflow', 'keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+CHANNELS = ["--granularity=channel", "--target=macs:0.5", "--criterion=l1"]
+
+
+def test_channels_are_removed_in_steps_and_then_trained(tmp_path):
+    words = [*CHANNELS, "--steps=2", "--sparsify=growing_l2", "--sparsify_epochs=1"]
+    done = run(f"--output_dir={tmp_path}/run", *QUICK, *words, "--round_to=4")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert record["pruned_macs"] / record["base_macs"] == pytest.approx(0.5, abs=0.08)
+    assert record["theoretical_speedup"] == record["base_macs"] / record["pruned_macs"]
+    assert [row["epoch"] for row in record["history"]] == [0, 1]
+    lost = [row for row in record["channels"] if row["kept"] < row["channels"]]
+    assert lost
+    assert all(row["kept"] % 4 == 0 and not row["frozen"] for row in lost)
+    model = keras.saving.load_model(tmp_path / "run/model.keras")
+    assert sum(w.size for w in model.get_weights()) < 0.8 * record["base_params"]
+    files = {(row["model"], row["variant"]): row for row in record["tflite"]}
+    assert {row["status"] for row in files.values()} == {"ok"}
+    assert files["pruned", "float32"]["bytes"] < 0.8 * files["baseline", "float32"]["bytes"]
+    assert "% zeros" not in done.stdout
+
+    # What was done before a stop is not done again.
+    (tmp_path / "run/record.json").unlink()
+    (tmp_path / "run/model.keras").unlink()
+    again = run(f"--output_dir={tmp_path}/run", *QUICK, *words, "--round_to=4")
+    assert again.returncode == 0, again.stderr
+    assert "step 1: taken from" in again.stdout
+    assert "sparsified model: taken from" in again.stdout
+
+
+def test_soft_pruning_comes_before_the_channels_go(tmp_path):
+    words = [*CHANNELS, "--sparsify=soft", "--sparsify_epochs=1", "--epochs=0"]
+    done = run(f"--output_dir={tmp_path}/run", *QUICK, *words, "--variants=float32")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert record["pruned_macs"] / record["base_macs"] == pytest.approx(0.5, abs=0.03)
+    assert record["history"] == []
+
+
+def test_channels_are_explained_without_a_directory():
+    done = run("--explain", "--model=resnet8")
+    assert done.returncode == 0, done.stderr
+    assert "they are the model's output" in done.stdout
+    assert "channels" in done.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps=2"], "--steps needs --granularity=channel"),
+        (["--sparsify=soft"], "--sparsify needs --granularity=channel"),
+        (["--target=latency:4ms"], "needs granularity='channel'"),
+        (["--granularity=channel", "--target=latency:4"], "a share up to 1, or a time such as 4ms"),
+        (["--granularity=channel(join='no')"], "join is one of"),
+        (["--granularity=channel", "--target=bytes:200k", "--steps=2"], "give a share"),
+        (["--granularity=channel", "--round_to=0"], "round_to"),
+    ],
+)
+def test_wrong_words_about_channels(words, message, tmp_path):
+    done = run(f"--output_dir={tmp_path}/run", *words)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert not (tmp_path / "run/baseline.keras").exists()

@@ -220,7 +220,30 @@ def hostile():
     return record
 
 
+def shrunk():
+    """A run that removed channels: no zeros, but fewer of everything."""
+    record = resnet()
+    widths = ((16, 8), (32, 21), (64, 64))
+    record["channels"] = [
+        {
+            "name": f"stack{stage}_block{block}_conv1",
+            "layers": f"stack{stage}_block{block}_conv1, stack{stage}_block{block}_bn1",
+            "channels": width,
+            "kept": kept,
+            "frozen": "",
+        }
+        for stage, (width, kept) in enumerate(widths, 1)
+        for block in (1, 2, 3)
+    ]
+    for row in record["layers"]:
+        row |= {"sparsity": 0.0, "nonzero_params": row["params"], "nonzero_macs": row["macs"]}
+    for row in record["history"]:
+        row.pop("sparsity", None)
+    return record | {"sparsity": 0.0}
+
+
 ALL = {
+    "shrunk": shrunk,
     "resnet20": resnet,
     "resnet110": lambda: resnet(110, 0.8),
     "keywords": keywords,

@@ -87,3 +87,10 @@ def test_the_file_appears_whole_and_is_readable_by_others(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text().rstrip().endswith("</html>")
     assert (tmp_path / "report.html").stat().st_mode & stat.S_IROTH
+
+
+def test_removed_channels_take_the_place_of_zeros():
+    page = html.render(records.shrunk())
+    assert "21 of 32" in page
+    assert "weights up for pruning" not in page
+    assert "weights up for pruning" in html.render(records.resnet())

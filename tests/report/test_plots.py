@@ -34,6 +34,13 @@ def test_every_layer_is_drawn_with_its_parameters(depth):
     assert drawn.count("36,864") == sum(e["params"] == 36_864 for e in layers)
 
 
+def test_channels_are_drawn_with_how_many_are_left():
+    (panel,) = plots.channels(records.shrunk())
+    assert words(panel).count("8 of 16") == words(panel).count("21 of 32") == 3
+    assert words(panel).count("0.0 %") == 3
+    assert not plots.channels(records.resnet())
+
+
 def test_two_pictures_of_a_page_share_no_ids():
     record = records.resnet()
     ids = [

@@ -139,8 +139,10 @@ class Channels:
         _check(model)
         graph = tracing.graph(model)
         outputs = self._follow(graph, [[None] * len(x.shape) for x in graph.inputs])
+        others, self._frozen = self._frozen, []  # of several reasons, this is the one to be told
         for axes in outputs:
             self.freeze(axes, "they are the model's output")
+        self._frozen += others
 
     # What rules use ------------------------------------------------------------------------------
 

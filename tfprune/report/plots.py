@@ -98,7 +98,7 @@ def channels(record: facts.Record) -> list[str]:
         for row in facts.rows(record, "channels")
         if number(row.get("kept")) is not None and number(row.get("channels"))
     ]
-    return _columns_of_bars(rows, ("made by", "removed", "channels kept"))
+    return _columns_of_bars(rows, ("made by", "removed", "kept"))
 
 
 def training(record: facts.Record) -> list[str]:
