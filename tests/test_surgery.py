@@ -167,3 +167,19 @@ def test_what_can_not_be_shrunk():
     frozen = keras.Model(x, L.Dense(3)(L.Lambda(lambda t: t * 2, name="own")(L.Dense(5)(x))))
     with pytest.raises(ValueError, match=r"every channel is frozen.*Lambda 'own'"):
         tfprune.shrink(frozen)
+
+
+@pytest.mark.parametrize("schedule", ["polynomial", "iterative(2)"])
+def test_a_schedule_leaves_whole_channels_too(schedule):
+    """`Pruner` prunes them along the way; what it leaves can be shrunk."""
+    model = models.cnn()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x, y = models.images()
+    pruner = tfprune.Pruner("macs:0.5", granularity="channel", schedule=schedule, frequency=1)
+    model.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[pruner])
+    small = tfprune.shrink(model)
+    agree(model, small, x)
+    plan = pruner.plan(models.cnn())
+    one = max(plan.layer(i).sizes.max() for i in range(len(plan.groups)))
+    macs = [tfprune.measure(m)["macs"] for m in (model, small)]
+    assert abs(macs[1] - macs[0] / 2) <= one * 64 / 2

@@ -188,13 +188,15 @@ class ChannelPlan(Plan):
         """Returns the channels of one group, scored."""
         group, members = self.groups[index]
         by_variable = {id(x.variable): x for x in self.kernels}
-        scores, sizes = [], np.zeros(len(group), np.int64)
+        scores = []
         for member in members:
             kernel = by_variable[id(member.slices.variable)]
-            view = self._view(kernel, member)
-            scores.append(self._score(kernel, view, index))
-            rest = kernel.size // kernel.variable.shape[member.slices.axis]
-            sizes += np.bincount(member.index, minlength=len(group)) * rest
+            scores.append(self._score(kernel, self._view(kernel, member), index))
+        sizes = np.zeros(len(group), np.int64)
+        for member in group.members:  # also those that this criterion has no score for
+            if kernel := by_variable.get(id(member.slices.variable)):
+                rest = kernel.size // kernel.variable.shape[member.slices.axis]
+                sizes += np.bincount(member.index, minlength=len(group)) * rest
         joined = self.recipe.granularity("joined", scores)
         return allocations.Layer(
             kernel=by_variable[id(members[0].slices.variable)],
