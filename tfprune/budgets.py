@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tfprune import allocation, masks, surgery
+from tfprune import masks, surgery
 from tfprune.graph import kernels as k
 from tfprune.measurement import runtime
 from tfprune.planning.channel_plan import ChannelPlan
@@ -79,7 +79,7 @@ def level(
         if dense <= goal:
             log.info("target %s: the dense model has %.6g, nothing is removed", target, dense)
             return 0.0
-        most = _most(plan)
+        most = plan.most
         least, failure = 0.0, None
         try:
             least = measure(most)
@@ -220,17 +220,6 @@ def _smaller(plan: ChannelPlan, level: float) -> keras.Model:
         return surgery.shrink(plan.model)
     finally:
         plan.model.set_weights(before)
-
-
-def _most(plan: ChannelPlan) -> float:
-    """Returns the highest level that `min_keep` and the like allow."""
-    try:
-        plan.gone(1.0)
-    except ValueError as error:
-        if isinstance(error.__context__, allocation.Unreachable):
-            return error.__context__.most / plan.total
-        raise
-    return 1.0
 
 
 def _unreachable(plan: ChannelPlan, least: float) -> ValueError:

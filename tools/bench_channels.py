@@ -52,8 +52,7 @@ def measure(name: str) -> None:
         for model in models.values():
             files.append(pathlib.Path(folder, f"{len(files)}.tflite"))
             traced = convert.trace(model, found.inputs)
-            calibration = [x for x in [found.inputs] if VARIANTS[FLAGS.variant].calibrated]
-            data = convert.convert(traced, VARIANTS[FLAGS.variant], *(calibration or [None]))
+            data = convert.convert(traced, VARIANTS[FLAGS.variant], [found.inputs])
             files[-1].write_bytes(data)
         turns = runtime.compare(
             files, [found.inputs], threads=FLAGS.threads, runs=FLAGS.runs, max_seconds=120

@@ -140,25 +140,37 @@ class ChannelPlan(Plan):
 
     def gone(self, level: float | None = None) -> np.ndarray:
         """Returns for each label whether its channel goes, (labels,)."""
-        recipe, total = self.recipe, self.total
+        target, total = self.recipe.target, self.total
         if level is None:
-            if recipe.target.measured:
+            if target.measured:
                 raise ValueError(
-                    f"target {recipe.target} has to be measured, which only tfprune.prune does: "
+                    f"target {target} has to be measured, which only tfprune.prune does: "
                     "prune, shrink, and train the smaller model"
                 )
             level = self.level
-        layers = [self.layer(i) for i in range(len(self.groups))]
         try:
-            keep = allocations.cut(
-                recipe.allocation,
-                layers,
-                lambda keep: self._cost(self._labels(keep)),
-                total * (1 - level),
-                round_to=recipe.round_to,
-            )
+            return self._cut(total * (1 - level))
         except allocations.Unreachable as error:
             raise self.unreachable(level, error.most, total) from None
+
+    @property
+    def most(self) -> float:
+        """The highest level that can be reached."""
+        try:
+            self._cut(-math.inf)
+        except allocations.Unreachable as error:
+            return error.most / self.total
+        return 1.0
+
+    def _cut(self, goal: float) -> np.ndarray:
+        """Returns which labels go so that a cost of `goal` is left."""
+        keep = allocations.cut(
+            self.recipe.allocation,
+            [self.layer(i) for i in range(len(self.groups))],
+            lambda keep: self._cost(self._labels(keep)),
+            goal,
+            round_to=self.recipe.round_to,
+        )
         return self._labels(keep)
 
     def _labels(self, keep: list[np.ndarray]) -> np.ndarray:

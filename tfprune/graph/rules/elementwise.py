@@ -15,7 +15,7 @@ _OTHERS = ("Power", "Where", "Greater", "GreaterEqual", "Less", "LessEqual")
 
 @rule(*_KEEP_ZERO, *_OTHERS)
 def _combine(g, v):
-    if not hasattr(v.op, "get_weights") and type(v.op).__name__ == "Average":
+    if type(v.op).__name__ == "Average" and not isinstance(v.op, keras.layers.Layer):
         return unknown(g, v)  # the operation is a mean, the layer is not
     result = _meet(g, v)
     if type(v.op).__name__ == "Add":

@@ -35,8 +35,7 @@ def _recurrent(g, v):
             return x * gate(x)
 
         g.activate([None, units], gated, f"in {layer.name!r}")
-    whole = [[None] * (len(shape) - 1) + [units] for shape in v.outputs]
-    return whole
+    return [[None] * (len(shape) - 1) + [units] for shape in v.outputs]
 
 
 @rule("Bidirectional")
@@ -47,7 +46,7 @@ def _bidirectional(g, v):
     states = len(v.axes) - 1 - (v.argument("mask") is not None)
     if not known or states or len(v.outputs) > (2 if layer.merge_mode is None else 1):
         return unknown(g, v)
-    (ahead,), (back,) = ([_alone(g, v, x)[0]] for x in (one, other))
+    ahead, back = (_alone(g, v, x)[0] for x in (one, other))
 
     def edit(config, kept):
         g.edited_inside(one, config["layer"], kept)
