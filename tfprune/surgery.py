@@ -48,12 +48,15 @@ def _empty(channels: Channels) -> np.ndarray:
     roots = channels.labels.roots(np.arange(len(channels.labels)))
     count = len(roots)
     read, made = np.zeros(count, bool), np.zeros(count, bool)
+    alive: dict[int, np.ndarray] = {}
     for slices in channels.slices.values():
-        if not slices.variable.trainable and slices.role == "through":
+        variable, axis = slices.variable, slices.axis
+        if not variable.trainable and slices.role == "through":
             continue  # statistics
-        value = keras.ops.convert_to_numpy(slices.variable)
-        others = tuple(i for i in range(value.ndim) if i != slices.axis)
-        used = roots[slices.labels[(value != 0).any(axis=others)]]
+        if id(variable) not in alive:  # both axes of a kernel come one after the other
+            alive = {id(variable): keras.ops.convert_to_numpy(variable) != 0}
+        others = tuple(i for i in range(len(variable.shape)) if i != axis)
+        used = roots[slices.labels[alive[id(variable)].any(axis=others)]]
         (read if slices.role == "in" else made)[used] = True
     empty = (~read & ~channels.counted) | (~made & ~channels.moved)
     removable = np.zeros(count, bool)

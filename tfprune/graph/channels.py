@@ -135,6 +135,7 @@ class Channels:
         self._counted: list[np.ndarray] = []
         self._parts: list[np.ndarray] = []
         self._fixed: set[tuple[int, int]] = set()
+        self._probed: dict[tuple[int, int], tuple[Callable, bool | None]] = {}
         self._visits: dict[int, Visit] = {}
         _check(model)
         graph = tracing.graph(model)
@@ -222,7 +223,10 @@ class Channels:
         One that is not element by element freezes them; where f(0) is not 0, a channel of zeros
         is no channel of zeros any more.
         """
-        verdict = _probe(function, max(len(axes), 2))
+        key = id(function), len(axes)
+        if key not in self._probed:  # the function is kept, so that its id stays its own
+            self._probed[key] = function, _probe(function, max(len(axes), 2))
+        _, verdict = self._probed[key]
         if verdict is None:
             name = getattr(function, "__name__", type(function).__name__)
             self.freeze(axes, f"{name} {where} mixes them".replace("  ", " "))

@@ -85,9 +85,14 @@ def _single(g, v):
 
         return v.op.call(*map(put, v.args), **{k: put(value) for k, value in v.kwargs.items()})
 
-    activation = getattr(v.op, "activation", None)
-    function.__name__ = getattr(activation, "__name__", type(v.op).__name__)
+    function.__name__ = type(v.op).__name__
     g.activate(v.x, function, f"in {v.op.name!r}")
+    return v.x
+
+
+@rule("Activation")
+def _activation(g, v):
+    g.activate(v.x, v.op.activation, f"in {v.op.name!r}")
     return v.x
 
 
