@@ -183,3 +183,18 @@ def test_a_schedule_leaves_whole_channels_too(schedule):
     one = max(plan.layer(i).sizes.max() for i in range(len(plan.groups)))
     macs = [tfprune.measure(m)["macs"] for m in (model, small)]
     assert abs(macs[1] - macs[0] / 2) <= one * 64 / 2
+
+
+def test_a_schedule_holds_biases_and_scales_as_well():
+    """Masks are there before the first step is traced: what a channel carries stays zero."""
+    model = models.cnn()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x, y = models.images()
+    pruner = tfprune.Pruner("macs:0.5", granularity="channel", schedule="one_shot", begin=1)
+    model.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[pruner])
+    held = masks.of(model)
+    assert {name.split("/")[-1] for name in held} == {"kernel", "bias", "gamma", "beta"}
+    variables = k.named(model)
+    for name, mask in held.items():
+        assert not variables[name].numpy()[~mask].any()
+        assert variables[name].numpy()[mask].any()

@@ -117,7 +117,8 @@ class Pruner(keras.callbacks.Callback):
         self._plan, self._schedule, self._origin, self._last = plan, None, None, -1
         self._done, self._level = False, 0.0
         held = masks.of(self.model)
-        self._set({x.name: held.get(x.name, np.ones(x.variable.shape, bool)) for x in plan.kernels})
+        variables = plan.variables.items()
+        self._set({name: held.get(name, np.ones(w.shape, bool)) for name, w in variables})
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Fixes where step 0 is, and builds the schedule, at the first epoch."""

@@ -9,6 +9,9 @@ and, where not every choice of units is allowed,
 
     refuses(shape) -> str                    why a kernel of this shape has no such units, or ""
     stays(scores) -> bool (n_units,)         the units that must be kept, whatever the target
+
+`channel` alone is `COUPLED`: its units reach over several kernels, so that it says how to unroll a
+channel's slices of each, and how to join their scores.
 """
 
 import numpy as np

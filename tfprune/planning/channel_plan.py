@@ -184,16 +184,20 @@ class ChannelPlan(Plan):
     def _roots(self) -> np.ndarray:
         return self.channels.labels.roots(np.arange(len(self.channels.labels)))
 
-    def _fold(self, gone: np.ndarray) -> dict[str, np.ndarray]:
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        """The trainable variables that carry the channels."""
         touched = {id(m.slices.variable) for group, _ in self.groups for m in group.members}
+        named = k.named(self.model).items()
+        return {n: w for n, w in named if id(w) in touched and w.trainable}
+
+    def _fold(self, gone: np.ndarray) -> dict[str, np.ndarray]:
         keep: dict[int, dict[int, np.ndarray]] = {}
         for (variable, axis), slices in self.channels.slices.items():
-            if variable in touched and slices.variable.trainable:
-                keep.setdefault(variable, {})[axis] = ~gone[slices.labels]
+            keep.setdefault(variable, {})[axis] = ~gone[slices.labels]
         return {
             name: self.recipe.granularity("fold", keep[id(variable)], tuple(variable.shape))
-            for name, variable in k.named(self.model).items()
-            if id(variable) in keep
+            for name, variable in self.variables.items()
         }
 
     def layer(self, index: int) -> allocations.Layer:

@@ -93,6 +93,11 @@ class KernelPlan(Plan):
         """The cost of the kernels when dense."""
         return sum(kernel.size * self._price(kernel) for kernel in self.kernels)
 
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        """The kernels' variables."""
+        return {kernel.name: kernel.variable for kernel in self.kernels}
+
     def _price(self, kernel: k.Kernel) -> int:
         return 1 if self.uses is None else self.uses[kernel.name]
 

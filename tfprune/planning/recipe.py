@@ -143,6 +143,11 @@ class Plan(abc.ABC):
     skipped: list[k.Skipped]
     level: float
 
+    @property
+    @abc.abstractmethod
+    def variables(self) -> dict[str, keras.Variable]:
+        """{name: variable} of all that `masks` has a mask for."""
+
     @abc.abstractmethod
     def masks(self, level: float | None = None) -> dict[str, np.ndarray]:
         """Returns {variable name: bool mask of its shape} by the weights as they are now.
