@@ -86,8 +86,15 @@ def test_a_channel_that_is_zero_but_not_behind_its_activation_stays():
     surgeons.randomise(model)
     for weight in model.get_layer("a").weights:
         weight.assign(weight.numpy() * (np.arange(8) >= 3))
-    with pytest.raises(ValueError, match="none of its channels is empty"):
-        tfprune.shrink(model)
+    assert tfprune.shrink(model).get_layer("a").units == 8
+
+
+def test_with_nothing_to_remove_a_copy_comes_back(caplog):
+    model = pruned(target="params:1")
+    small = tfprune.shrink(model)
+    assert "no channel that is empty" in caplog.text
+    assert small is not model
+    agree(model, small, models.images(4)[0])
 
 
 def test_one_channel_always_stays():
@@ -158,8 +165,6 @@ def test_what_can_not_be_shrunk():
         tfprune.shrink(models.subclassed())
     with pytest.raises(ValueError, match="not built"):
         tfprune.shrink(keras.Sequential([L.Dense(2)]))
-    with pytest.raises(ValueError, match="none of its channels is empty"):
-        tfprune.shrink(models.cnn())
     first = keras.Sequential([keras.Input((4, 8, 8)), L.Conv2D(4, 1, data_format="channels_first")])
     with pytest.raises(ValueError, match="channels_first"):
         tfprune.shrink(first)

@@ -9,7 +9,7 @@ import numpy as np
 from tfprune import masks
 from tfprune.graph import kernels as k
 from tfprune.graph import trace as tracing
-from tfprune.graph.channels import Channels
+from tfprune.graph.channels import Channels, Group
 
 log = logging.getLogger("tfprune")
 
@@ -22,28 +22,32 @@ def shrink(model: keras.Model) -> keras.Model:
 
     What goes are coupled channels that nothing reads (all weights that do are zero), or that are
     zero themselves and stay so until they are read, such as `granularity="channel"` leaves them.
-    One channel of each layer always stays. The optimizer's state is cut along.
+    One channel of each layer always stays. The optimizer's state is cut along. Where there is
+    nothing to remove, a copy comes back and the log says so.
 
     Example:
       >>> small = tfprune.shrink(tfprune.prune(model, "macs:0.5", granularity="channel"))
 
     Raises:
       ValueError: for a model that is not built, is subclassed, or has data_format channels_first;
-        for one with no channel to remove, with the reasons.
+        for one whose every channel is frozen, with the reasons.
     """
     channels = Channels(model)
-    gone = _empty(channels)
+    groups = channels.groups()
+    if groups and all(group.frozen for group in groups):
+        reasons = "; ".join(f"{g.name}: {g.frozen}" for g in groups[:5])
+        raise ValueError(f"model {model.name!r}: every channel is frozen ({reasons})")
+    gone = _empty(channels, groups)
     if not gone.any():
-        groups = channels.groups()
-        frozen = [f"{g.name}: {g.frozen}" for g in groups if g.frozen]
-        why = "none of its channels is empty: prune it with granularity='channel' first"
-        if groups and len(frozen) == len(groups):
-            why = f"every channel is frozen ({'; '.join(frozen[:5])})"
-        raise ValueError(f"model {model.name!r} can't be shrunk: {why}")
+        log.warning(
+            "model %r has no channel that is empty, so that its copy is no smaller: "
+            "granularity='channel' of tfprune.prune makes some",
+            model.name,
+        )
     return remove(model, channels, gone)
 
 
-def _empty(channels: Channels) -> np.ndarray:
+def _empty(channels: Channels, groups: list[Group]) -> np.ndarray:
     """Returns for each label whether its channel can be removed, (labels,)."""
     roots = channels.labels.roots(np.arange(len(channels.labels)))
     count = len(roots)
@@ -60,7 +64,7 @@ def _empty(channels: Channels) -> np.ndarray:
         (read if slices.role == "in" else made)[used] = True
     empty = (~read & ~channels.counted) | (~made & ~channels.moved)
     removable = np.zeros(count, bool)
-    for group in channels.groups():
+    for group in groups:
         if not group.frozen:
             chosen = empty[group.labels]
             if chosen.all():
