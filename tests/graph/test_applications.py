@@ -20,9 +20,7 @@ NORMAL = [
     "EfficientNetB0",
     "EfficientNetV2B0",
     "DenseNet121",
-    "InceptionV3",
     "Xception",
-    "NASNetMobile",
     "ConvNeXtTiny",
 ]
 ALL = [name for name in dir(keras.applications) if name[0].isupper()]
