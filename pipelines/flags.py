@@ -53,8 +53,9 @@ flags.DEFINE_float(
 
 SPARSIFY = ("growing_l2", "group_lasso", "bn_l1", "soft")
 
-PRUNING = {
-    "target": ("sparsity:0.8", f"What to reach: {', '.join(k + ':' for k in targets.KINDS)}"),
+CORRECTIONS = ("own", "least_squares", "none")
+
+SCORING = {
     "criterion": ("magnitude", f"How much a unit matters: {_names('tfprune.criteria')}."),
     "granularity": (
         "weight",
@@ -62,7 +63,15 @@ PRUNING = {
         "with their sizes. Of channel, the model is pruned, made smaller, and then fine-tuned; of "
         "all others, zeros are made while it is.",
     ),
-    "allocation": ("global", f"How layers share it: {_names('tfprune.allocation')}."),
+}
+
+PRUNING = {
+    "target": ("sparsity:0.8", f"What to reach: {', '.join(k + ':' for k in targets.KINDS)}"),
+    "allocation": (
+        "global",
+        f"How layers share it: {_names('tfprune.allocation')}; sensitivity('runs/scan/"
+        "sensitivity.csv') goes by what pipelines.sensitivity measured.",
+    ),
     "schedule": (
         "polynomial",
         f"When: {', '.join(schedules.names())}, with options in brackets such as iterative(3). "
@@ -73,14 +82,70 @@ PRUNING = {
 }
 
 
+def define_scoring() -> None:
+    """Defines the flags that say which units go first, and what becomes of the others."""
+    for name, (default, text) in SCORING.items():
+        flags.DEFINE_string(name, default, text)
+    flags.DEFINE_enum(
+        "correction",
+        "own",
+        CORRECTIONS,
+        "What the weights that stay become: what the criterion says, what changes each layer's "
+        "output least, or what they are.",
+    )
+    flags.DEFINE_list("protect", [], "Names or glob patterns of layers to leave dense.")
+    flags.DEFINE_integer(
+        "calibration_samples",
+        1024,
+        "Training examples, as they are, from which scores and corrections are computed.",
+        lower_bound=1,
+    )
+
+
+def define_scan() -> None:
+    """Defines the flags of a scan of the layers' sensitivity."""
+    define_scoring()
+    flags.DEFINE_list(
+        "sparsities", None, "To which each layer is pruned; by default 0.1 to 0.9, 0.95 and 0.98."
+    )
+    flags.register_validator("sparsities", _are_shares, "they are shares above 0, up to 1")
+    flags.DEFINE_integer(
+        "eval_samples", 2000, "Validation examples on which the model is judged.", lower_bound=1
+    )
+    flags.DEFINE_boolean(
+        "layer_ms",
+        False,
+        "Times each layer alone in LiteRT, for allocation sensitivity(..., cost='ms').",
+    )
+    _define_threads()
+
+
+def _define_threads() -> None:
+    flags.DEFINE_integer("threads", 1, "Threads of the interpreter that is timed.", lower_bound=1)
+
+
+def _are_shares(texts: list[str] | None) -> bool:
+    try:
+        return texts is None or (bool(texts) and all(0 < float(text) <= 1 for text in texts))
+    except ValueError:
+        return False
+
+
 def define_pruning() -> None:
     """Defines the flags of pruning, fine-tuning and export."""
+    define_scoring()
     for name, (default, text) in PRUNING.items():
         flags.DEFINE_string(name, default, text)
     flags.DEFINE_integer(
         "frequency", None, "Steps between two updates of the masks.", lower_bound=1
     )
-    flags.DEFINE_list("protect", [], "Names or glob patterns of layers to leave dense.")
+    flags.DEFINE_integer(
+        "rounds",
+        None,
+        "Where it is pruned at once: in how many rounds, each of which scores anew; by default "
+        "what the criterion says, mostly 1.",
+        lower_bound=1,
+    )
     flags.DEFINE_integer("min_keep", 1, "Units that each kernel keeps at least.", lower_bound=0)
     flags.DEFINE_float(
         "max_sparsity", 1.0, "Which share of its units each may lose at most.", lower_bound=0.0
@@ -146,7 +211,7 @@ def define_pruning() -> None:
             lambda chosen: set(chosen) <= set(variants.VARIANTS),
             f"they are some of {known}",
         )
-    flags.DEFINE_integer("threads", 1, "Threads of the interpreter that is timed.", lower_bound=1)
+    _define_threads()
     flags.DEFINE_integer("runs", 50, "Inferences that are timed, at least.", lower_bound=1)
     flags.DEFINE_integer(
         "verify_samples",

@@ -66,6 +66,7 @@ def _run(run: runs.Run) -> dict:
     record["starting_weights_sha256"] = training.fingerprint(dense)
     base = tfprune.measure(dense, data=splits.test)
     print(f"dense model: top-1 {100 * base['top1']:.2f} % on {splits.sizes['test']} test examples")
+    words |= {"data": splits.calibration(FLAGS.calibration_samples, FLAGS.seed)}
     pruned, skipped = _pruned(run, dense, splits, words)
     after = tfprune.measure(pruned, data=splits.test)
     if splits.validation is not None:
@@ -111,6 +112,11 @@ def _words() -> dict[str, object]:
     channel_only = [x for x in ("steps", "sparsify") if FLAGS[x].value != FLAGS[x].default]
     if channel_only:
         raise ValueError(f"--{channel_only[0]} needs --granularity=channel")
+    if FLAGS.rounds is not None and FLAGS.epochs:
+        raise ValueError(
+            "--rounds is for pruning at once: give --epochs=0 or --granularity=channel; along a "
+            "schedule, every update of the masks scores anew"
+        )
     words |= {name: getattr(FLAGS, name) for name in ("schedule", "begin", "end", "frequency")}
     for moment in ("begin", "end"):
         if words[moment] is not None and words[moment].isdigit():
@@ -135,9 +141,9 @@ def _pruned(
         print(f"pruned model: taken from {path}")
         return tfprune.load_model(path), json.loads(run.path("logs/skipped.json").read_text())
     recipe = planning.Recipe.of(**{k: v for k, v in words.items() if k in planning.WORDS})
-    plan = recipe.bind(dense)
+    plan = recipe.bind(dense, data=words["data"])
     if not recipe.target.measured:
-        plan.masks()  # what can't be met is better said now than after hours of training
+        plan.check()  # what can't be met is better said now than after hours of training
     model = (_shrunk if _by_channel() else _masked)(run, dense, splits, words)
     tfprune.reestimate_batchnorm(model, splits.train)
     rows = [dataclasses.asdict(entry) for entry in plan.skipped]
@@ -156,7 +162,10 @@ def _masked(
     from . import training
 
     if not FLAGS.epochs:
-        return tfprune.prune(dense, **{k: v for k, v in words.items() if k in planning.WORDS})
+        known = (*planning.WORDS, "data")
+        return tfprune.prune(
+            dense, **{k: v for k, v in words.items() if k in known}, rounds=FLAGS.rounds
+        )
     model = pruning.clone(dense)
     training.fit(
         run,
@@ -190,7 +199,7 @@ def _shrunk(
         pruned = tfprune.prune(
             model,
             **words | {"target": goal},
-            data=splits.train_plain,
+            rounds=FLAGS.rounds,
             variant=FLAGS.target_variant,
             threads=FLAGS.threads,
         )
@@ -227,7 +236,7 @@ def _sparsified(
         print(f"sparsified model: taken from {path}")
         return tfprune.load_model(path)
     if FLAGS.sparsify == "soft":
-        callback = tfprune.SoftPruner(**words)
+        callback = tfprune.SoftPruner(**{k: v for k, v in words.items() if k != "correction"})
     else:
         strength = {} if FLAGS.sparsify_strength is None else {"strength": FLAGS.sparsify_strength}
         callback = tfprune.GroupSparsity(FLAGS.sparsify, protect=tuple(FLAGS.protect), **strength)
@@ -260,7 +269,7 @@ def _files(
     if FLAGS.verify_samples:
         test = test.unbatch().take(FLAGS.verify_samples).batch(FLAGS.batch_size)
     chosen = FLAGS.variants
-    if _by_channel() and not FLAGS["variants"].present:
+    if _by_channel() and chosen == FLAGS["variants"].default:
         chosen = [x for x in chosen if not VARIANTS[x].sparse]  # there are no zeros to leave out
     tables = {}
     for name, model, folder, variants in (

@@ -25,6 +25,19 @@ def cnn(classes=10):
     )
 
 
+def tiny():
+    """A convolution and a dense layer: where what is tested is how training goes."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 4)),
+            L.Conv2D(8, 3, strides=2, activation="relu", name="conv"),
+            L.GlobalAveragePooling2D(),
+            L.Dense(10, activation="softmax", name="head"),
+        ],
+        name="tiny",
+    )
+
+
 def nested():
     """A functional model that holds a sequential one, which is used twice."""
     block = keras.Sequential(

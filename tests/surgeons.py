@@ -51,7 +51,7 @@ def choose(channels, fraction=0.5, seed=0):
         if not group.frozen:
             count = min(round(len(group) * fraction), len(group) - 1)
             gone[rng.permutation(group.labels)[:count]] = True
-    return gone[channels.labels.roots(np.arange(len(gone)))]
+    return gone[channels.roots]
 
 
 def mask(channels, gone, roles=BOTH):

@@ -100,7 +100,9 @@ def test_the_file_is_the_largest_within_one_channel(resnet, tries, target, varia
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(("variant", "share"), [("float32", 0.9), ("int8", 0.93)])
+@pytest.mark.parametrize(
+    ("variant", "share"), [pytest.param("float32", 0.9, marks=pytest.mark.slow), ("int8", 0.93)]
+)
 def test_no_larger_model_of_the_order_would_do(variant, share):
     model = cnn()
     plan = Recipe.of("params:1", granularity="channel").bind(model)

@@ -4,7 +4,9 @@ import pathlib
 
 import pytest
 
+from pipelines import flags
 from tfprune import registry, schedules, targets
+from tfprune.callbacks.group_sparsity import KINDS
 
 METHODS = (pathlib.Path(__file__).resolve().parents[1] / "docs/methods.md").read_text()
 
@@ -18,3 +20,8 @@ def test_methods(package):
 def test_schedules_and_targets():
     assert all(f"| `{name}" in METHODS for name in schedules.names())
     assert all(f"`{kind}:`" in METHODS for kind in targets.KINDS)
+
+
+def test_training_before_channels_are_pruned():
+    assert set(flags.SPARSIFY) == {*KINDS, "soft"}
+    assert all(f"| `{name}` |" in METHODS for name in flags.SPARSIFY)

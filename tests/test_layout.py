@@ -12,8 +12,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A later stage may import an earlier one, never the reverse. Those of one row are one stage.
 STAGES = [
-    {"registry", "batches"},
+    {"registry", "batches", "linalg"},
     {"graph", "losses", "data", "zoo"},
+    {"calibration"},
+    {"statistics"},
     {"granularity"},
     {"criteria"},
     {"allocation"},
@@ -28,6 +30,7 @@ STAGES = [
     {"tflite"},
     {"budgets"},
     {"pruning"},
+    {"sensitivity"},
     {"report"},
 ]
 RANK = {name: rank for rank, names in enumerate(STAGES) for name in names}

@@ -7,6 +7,7 @@ import pytest
 
 import tfprune
 from tests import models
+from tfprune import granularity as granularities
 from tfprune import masks
 from tfprune.graph import kernels as k
 
@@ -55,6 +56,21 @@ def test_min_keep_keeps_every_layer_alive():
     model = models.cnn()
     pruned = tfprune.prune(model, "sparsity:0.98", min_keep=3)
     assert min((~z).sum() for z in zeros(pruned).values()) >= 3
+
+
+@pytest.mark.parametrize("granularity", ["weight", "block(4, 1)", "n_m(1, 4)", "filter"])
+def test_max_sparsity_leaves_every_kernel_its_share_of_units(granularity):
+    view = granularities.get(granularity)
+
+    def most_lost(**words):
+        pruned = tfprune.prune(models.cnn(), "sparsity:0.5", granularity=granularity, **words)
+        units = [view("unroll", x.read()).any(axis=1) for x in k.find(pruned)[0]]
+        return max(1 - kept.mean() for kept in units)
+
+    assert most_lost(max_sparsity=0.6) <= 0.6 < most_lost()
+    words = {"granularity": granularity, "max_sparsity": 0.6}
+    with pytest.raises(ValueError, match=r"can't be met.*max_sparsity=0\.6"):
+        tfprune.prune(models.cnn(), "sparsity:0.7", **words)
 
 
 def test_the_compilation_comes_along():

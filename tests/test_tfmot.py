@@ -27,7 +27,7 @@ def theirs(weights, sparsity, **settings):
     model = tf_keras.Model(x, made)
     for name, weight in weights.items():
         layers[name].layer.kernel.assign(weight)
-    model.compile(tf_keras.optimizers.SGD(0.0), "mse")
+    model.compile(tf_keras.optimizers.SGD(0.0), "mse", run_eagerly=True)
     inputs = {n: np.zeros((1, *t.shape[1:]), "float32") for n, t in x.items()}
     targets = [np.zeros((1, *y.shape[1:]), "float32") for y in made]
     model.fit(inputs, targets, verbose=0, callbacks=[tfmot.UpdatePruningStep()])

@@ -19,6 +19,7 @@ _PUBLIC = {
     "measure": "tfprune.measurement.facts",
     "prune": "tfprune.pruning",
     "reestimate_batchnorm": "tfprune.batchnorm",
+    "scan": "tfprune.sensitivity",
     "shrink": "tfprune.surgery",
     "zoo": "tfprune",
 }

@@ -56,4 +56,6 @@ def _take(arrays: object, rows: slice) -> object:
 
 def _is_arrays(data: object) -> bool:
     """Returns whether `data` is a list of arrays, one an input, and not one of (x, y) batches."""
-    return isinstance(data, list) and all(isinstance(part, np.ndarray) for part in data)
+    return (
+        isinstance(data, list) and bool(data) and all(isinstance(part, np.ndarray) for part in data)
+    )

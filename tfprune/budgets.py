@@ -13,9 +13,10 @@ import numpy as np
 
 from tfprune import masks, surgery
 from tfprune.graph import kernels as k
+from tfprune.graph import precision
 from tfprune.measurement import runtime
 from tfprune.planning.channel_plan import ChannelPlan
-from tfprune.tflite import convert, precision, samples
+from tfprune.tflite import convert, samples
 from tfprune.tflite.variants import VARIANTS
 
 log = logging.getLogger("tfprune")
@@ -62,7 +63,8 @@ def level(
     """
     target, in_bytes = plan.recipe.target, plan.recipe.target.kind == "bytes"
     make, inputs = _maker(plan, variant, data)
-    whole = make(plan.model)
+    whole, scores = make(plan.model), plan.scores()
+    gone = functools.cache(functools.partial(plan.gone, scores=scores))
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         if in_bytes:
             unit = len(whole) if target.is_share else 1
@@ -71,7 +73,7 @@ def level(
             gauge = _Clock(Path(folder), whole, inputs, threads, relative=target.is_share)
 
         def measure(share: float) -> float:
-            value = gauge(make(_smaller(plan, share)))
+            value = gauge(make(_smaller(plan, gone(share))))
             log.info("target %s: %.6g with %.2f %% removed", target, value, 100 * share)
             return value
 
@@ -79,7 +81,7 @@ def level(
         if dense <= goal:
             log.info("target %s: the dense model has %.6g, nothing is removed", target, dense)
             return 0.0
-        most = plan.most
+        most = plan.most(scores)
         least, failure = 0.0, None
         try:
             least = measure(most)
@@ -95,7 +97,7 @@ def level(
             goal,
             (0.0, dense),
             (most, least),
-            model=lambda share: plan.gone(share).tobytes(),
+            model=lambda share: gone(share).tobytes(),
             slack=_SLACK[target.kind],
             tries=_TRIES[target.kind],
         )
@@ -209,13 +211,13 @@ class _Clock:
         return ratio if self.relative else ratio * float(np.median(self.dense))
 
 
-def _smaller(plan: ChannelPlan, level: float) -> keras.Model:
-    """Returns what `prune` and `shrink` make at this level."""
-    if not plan.gone(level).any():
+def _smaller(plan: ChannelPlan, gone: np.ndarray) -> keras.Model:
+    """Returns what `prune` and `shrink` make when the labels that are `gone` go."""
+    if not gone.any():
         return plan.model
     variables, before = k.named(plan.model), plan.model.get_weights()
     try:
-        for name, mask in plan.masks(level).items():
+        for name, mask in plan.fold(gone).items():
             masks.zero(variables[name], mask)
         return surgery.shrink(plan.model)
     finally:

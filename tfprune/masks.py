@@ -52,7 +52,8 @@ def attach(model: keras.Model, masks: Masks) -> None:
             variable.constraint.mask.assign(mask)
     if fresh:
         retrace(model)
-    apply(model)
+    for name, mask in masks.items():
+        zero(variables[name], mask)
 
 
 def apply(model: keras.Model) -> None:

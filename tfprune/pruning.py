@@ -18,7 +18,10 @@ def prune(
     criterion: object = "magnitude",
     granularity: object = "weight",
     allocation: object = "global",
+    correction: str = "own",
     data: object = None,
+    loss: object = None,
+    rounds: int | None = None,
     protect: Sequence[str] = (),
     min_keep: int = 1,
     max_sparsity: float = 1.0,
@@ -44,10 +47,18 @@ def prune(
         function of the same shape, or a module.
       granularity: what goes together: `"weight"`, `"block(4, 1)"`, `"n_m(2, 4)"`, `"filter"`, or
         `"channel"`, whose zeros `tfprune.shrink` removes.
-      allocation: how layers share it: `"global"`, `"uniform"`, `"uniform_plus"`, `"erk"`, `"lamp"`.
-      data: a tf.data.Dataset of batches, or a tuple of arrays, with which batch-norm statistics
-        are estimated again after pruning; they are left as they are if None. A target in bytes
-        or latency of variant `"int8"` needs them for calibration.
+      allocation: how layers share it: `"global"`, `"uniform"`, `"uniform_plus"`, `"erk"`, `"lamp"`,
+        `"sensitivity"`.
+      correction: what the weights that stay become: `"own"`, what the criterion says (most leave
+        them as they are), `"least_squares"`, what changes each layer's output least, or `"none"`.
+      data: calibration data, what `fit` takes: a tf.data.Dataset of batches, or a tuple of
+        arrays; some hundred training examples (`train.take(16)`). All of them are read, batch by
+        batch, by criteria and corrections that are computed from data. Batch-norm statistics are
+        estimated again after pruning, and `"int8"` files calibrated; both are left out if None.
+      loss: a Keras loss, its name, or a function (labels, outputs) -> one value an example, for
+        criteria that ask for it; if None, the compiled one, else one that fits.
+      rounds: scores are computed anew in so many rounds on the way to the target, each of which
+        leaves the same share of what it finds; if None, what the criterion says, mostly 1.
       protect: names or glob patterns of layers to leave dense; of channels, those that they make.
       min_keep: how many units each kernel, or group of channels, keeps at least.
       max_sparsity: which share of its units each may lose at most.
@@ -72,22 +83,26 @@ def prune(
         criterion=criterion,
         granularity=granularity,
         allocation=allocation,
+        correction=correction,
         protect=protect,
         min_keep=min_keep,
         max_sparsity=max_sparsity,
         round_to=round_to,
         seed=seed,
     )
+    if rounds is None:
+        rounds = getattr(recipe.criterion.definition, "ROUNDS", 1)
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds}: one or more are needed")
     pruned = model if in_place else clone(model)
-    plan = recipe.bind(pruned)
+    plan = recipe.bind(pruned, data=data, loss=loss)
     level = plan.level
     if recipe.target is not None and recipe.target.measured:
         level = budgets.level(plan, variant=variant, threads=threads, data=data)
-    new = plan.masks(level)
-    if recipe.coupled:  # single weights that were pruned before stay pruned
-        held = masks.of(pruned)
-        new = {name: mask & held.get(name, True) for name, mask in new.items()}
-    masks.attach(pruned, new)
+    plan.check(level)
+    for number in range(1, rounds + 1):
+        # The last is exact: a layer's share may be just at the edge of one unit more.
+        plan.apply(level if number == rounds else 1 - (1 - level) ** (number / rounds))
     if data is not None:
         reestimate_batchnorm(pruned, data)
     return pruned

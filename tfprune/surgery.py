@@ -49,7 +49,7 @@ def shrink(model: keras.Model) -> keras.Model:
 
 def _empty(channels: Channels, groups: list[Group]) -> np.ndarray:
     """Returns for each label whether its channel can be removed, (labels,)."""
-    roots = channels.labels.roots(np.arange(len(channels.labels)))
+    roots = channels.roots
     count = len(roots)
     read, made = np.zeros(count, bool), np.zeros(count, bool)
     alive: dict[int, np.ndarray] = {}

@@ -11,13 +11,15 @@ KERNEL = np.array([[3.0, -1.0], [-4.0, 2.0]])  # two inputs, two outputs
 
 def score(criterion, spec="weight", **more):
     units = granularity.get(spec)
-    inputs = criteria.Inputs(
-        weight=lambda: KERNEL,
-        units=lambda: units("unroll", KERNEL),
-        bn_scale=lambda: more["bn_scale"],
-        rng=lambda: np.random.default_rng(more.get("seed", 0)),
-    )
-    return criteria.score(criteria.get(criterion), units, inputs, "layer")
+    method = criteria.get(criterion)
+    everything = {
+        "weight": KERNEL,
+        "units": units("unroll", KERNEL),
+        "rng": np.random.default_rng(more.get("seed", 0)),
+        **more,
+    }
+    given = {name: everything[name] for name in criteria.needs(method)}
+    return criteria.score(method, units, given, KERNEL.shape, "layer")
 
 
 def test_magnitude():

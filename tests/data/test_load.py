@@ -6,10 +6,12 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 
 from tfprune import data
+from tfprune.data import examples
 
 
 def arrays(dataset):
@@ -80,6 +82,28 @@ def test_same_seed_same_batches_and_every_pass_another_order():
     assert not np.array_equal(first[0][1], first[1][1])
     assert not np.array_equal(first[0][1], other[0][1])
     np.testing.assert_array_equal(np.sort(first[0][1]), np.sort(first[1][1]))
+
+
+def test_calibration_is_the_same_draw_of_training_examples_in_every_pass():
+    digits = data.load("digits", batch_size=16)
+    drawn = digits.calibration(40, 0)
+    x, y = arrays(drawn)
+    assert x.shape == (40, 8, 8, 1)
+    assert [len(labels) for _, labels in drawn] == [16, 16, 8]
+    np.testing.assert_array_equal(arrays(drawn)[0], x)
+    assert set(rows(x)) <= set(rows(arrays(digits.train_plain)[0]))
+    assert not np.array_equal(arrays(digits.calibration(40, 1))[1], y)
+    assert len(arrays(digits.calibration(10**6, 0))[1]) == digits.sizes["train"]
+
+
+def test_calibration_draws_from_a_stream_too():
+    labels = tf.data.Dataset.range(50)
+    stream = tf.data.Dataset.zip(labels.map(lambda n: tf.fill((2,), n)), labels)
+    source = examples.drawn(examples.Examples(None, None, stream, 50), 20, seed=1)
+    first, again = ([int(y) for _, y in source.stream] for _ in range(2))
+    assert first == again
+    assert len(set(first)) == source.size == 20
+    assert first != sorted(first)
 
 
 def test_no_validation_trains_on_everything():

@@ -23,7 +23,10 @@ def profiled(model):
     return tf.compat.v1.profiler.profile(function.graph, options=options).total_float_ops // 2
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "VGG16", "DenseNet121", "ResNet50V2"])
+@pytest.mark.parametrize(
+    "name",
+    ["MobileNetV2", "VGG16", "ResNet50V2", pytest.param("DenseNet121", marks=pytest.mark.slow)],
+)
 def test_as_the_profiler_of_tensorflow_counts(name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(64, 64, 3))
     assert macs.total(model) == profiled(model)

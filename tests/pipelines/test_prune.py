@@ -7,10 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
+from absl.testing import flagsaver
+
+import tfprune
+from pipelines import flags as pipeline_flags
+from pipelines import prune
+from pipelines import run as runs
+from tfprune.tflite.variants import VARIANTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = [
@@ -36,6 +45,37 @@ def run(*args, module="prune", **settings):
         text=True,
         **settings,
     )
+
+
+def killed(*args, at):
+    """Runs a command, and kills it when it prints a line that begins so."""
+    with subprocess.Popen(
+        command(*args),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as process:
+        for line in process.stdout:
+            if line.startswith(at):
+                process.send_signal(signal.SIGKILL)
+                break
+
+
+def together(*commands, module="prune"):
+    """Returns how these commands end, each as from `run`; they are run in one process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pipelines.together", module],
+        cwd=ROOT,
+        check=True,
+        input=json.dumps([list(map(str, words)) for words in commands]),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    ends = json.loads(done.stdout.splitlines()[-1])
+    pairs = zip(commands, ends, strict=True)
+    return [subprocess.CompletedProcess(words, *end) for words, end in pairs]
 
 
 @pytest.fixture(scope="module")
@@ -122,22 +162,16 @@ def test_another_run_in_the_directory_is_an_error(finished):
 def test_a_killed_run_goes_on(tmp_path):
     """Killed while fine-tuning, the same command finishes, and trains nothing twice."""
     folder = tmp_path / "run"
-    args = [f"--output_dir={folder}", *QUICK, "--epochs=40"]
-    with subprocess.Popen(
-        command(*args), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        for line in process.stdout:
-            if line.startswith("Epoch 6/40"):
-                process.send_signal(signal.SIGKILL)
-                break
+    args = [f"--output_dir={folder}", *QUICK, "--epochs=10", "--variants=float32"]
+    killed(*args, at="Epoch 4/10")
     assert (folder / "baseline.keras").exists()
     assert not (folder / "record.json").exists()
     done = run(*args)
     assert done.returncode == 0, done.stderr
     assert "dense model: taken from" in done.stdout
-    assert "Epoch 1/40" not in done.stdout
+    assert "Epoch 1/10" not in done.stdout
     record = json.loads((folder / "record.json").read_text())
-    assert [row["epoch"] for row in record["history"]] == list(range(40))
+    assert [row["epoch"] for row in record["history"]] == list(range(10))
     assert record["sparsity"] == pytest.approx(0.8, abs=1e-4)
 
 
@@ -181,44 +215,72 @@ def test_a_model_of_ones_own_is_pruned_at_once(tmp_path):
     assert "base_top5" not in record
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--dataset=digts"], "digits"),
-        (["--model=digit_cnn"], "Did you mean digits_cnn"),
-        (["--criterion=magnitud"], "Did you mean magnitude"),
-        (["--schedule=linear"], "unknown schedule"),
-        (["--schedule=iterative(0)"], "1 or more"),
-        (["--allocation=globl"], "Did you mean global"),
-        (["--granularity=blocks"], "Did you mean block"),
-        (["--target=0.8"], "reads like"),
-        (["--target=sparsity:1.0"], "up to, but not, 1"),
-        (["--target=sparsity:0.9999", "--train_epochs=0"], "nearest that can is"),
-        (["--protect=nothing*", "--train_epochs=0"], "layer to protect"),
-        (["--variants=float23"], "they are some of"),
-        (["--begin=soon"], "no moment"),
-        (["--model=absent.keras"], "no model file absent.keras"),
-        (["--train_learning_rate=1e30", "--train_epochs=1"], "lower the learning"),
-        (["stray"], "unexpected argument"),
-    ],
-)
-def test_bad_input_is_one_clear_line(flags, message, tmp_path):
-    done = run(f"--output_dir={tmp_path}/run", *flags)
+WRONG = {
+    ("--dataset=digts",): "digits",
+    ("--model=digit_cnn",): "Did you mean digits_cnn",
+    ("--criterion=magnitud",): "Did you mean magnitude",
+    ("--schedule=linear",): "unknown schedule",
+    ("--schedule=iterative(0)",): "1 or more",
+    ("--allocation=globl",): "Did you mean global",
+    ("--granularity=blocks",): "Did you mean block",
+    ("--target=0.8",): "reads like",
+    ("--target=sparsity:1.0",): "up to, but not, 1",
+    ("--target=sparsity:0.9999", "--train_epochs=0"): "nearest that can is",
+    ("--protect=nothing*", "--train_epochs=0"): "layer to protect",
+    ("--variants=float23",): "they are some of",
+    ("--begin=soon",): "no moment",
+    ("--model=absent.keras",): "no model file absent.keras",
+    ("--train_learning_rate=1e30", "--train_epochs=1"): "lower the learning",
+    ("stray",): "unexpected argument",
+}
+# What is wrong with these is known before anything is trained.
+WRONG_ABOUT_CHANNELS = {
+    ("--steps=2",): "--steps needs --granularity=channel",
+    ("--sparsify=soft",): "--sparsify needs --granularity=channel",
+    ("--target=latency:4ms",): "needs granularity='channel'",
+    ("--granularity=channel", "--target=latency:4"): "a share up to 1, or a time such as 4ms",
+    ("--granularity=channel(join='no')",): "join is one of",
+    ("--granularity=channel", "--target=bytes:200k", "--steps=2"): "give a share",
+    ("--granularity=channel", "--round_to=0"): "round_to",
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """{flags: (the directory of a command with these wrong flags, how it ended)}."""
+    folders = {words: tmp_path_factory.mktemp("wrong") / "run" for words in WRONG}
+    folders |= {words: tmp_path_factory.mktemp("wrong") / "run" for words in WRONG_ABOUT_CHANNELS}
+    ends = together(*([f"--output_dir={path}", *words] for words, path in folders.items()))
+    return {words: (path, end) for (words, path), end in zip(folders.items(), ends, strict=True)}
+
+
+@pytest.mark.parametrize("flags", WRONG, ids=" ".join)
+def test_bad_input_is_one_clear_line(stopped, flags):
+    folder, done = stopped[flags]
     assert done.returncode != 0
-    assert message in done.stderr
+    assert WRONG[flags] in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "run/record.json").exists()
+    assert not (folder / "record.json").exists()
+
+
+@pytest.mark.parametrize("flags", WRONG_ABOUT_CHANNELS, ids=" ".join)
+def test_wrong_words_about_channels(stopped, flags):
+    folder, done = stopped[flags]
+    assert done.returncode in (1, 2)
+    assert WRONG_ABOUT_CHANNELS[flags] in done.stderr
+    assert not (folder / "baseline.keras").exists()
 
 
 def test_damaged_files_are_named(tmp_path):
     for name in ("model.keras", "data.npz"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 not really")
-    done = run(f"--output_dir={tmp_path}/a", f"--model={tmp_path}/model.keras")
-    assert done.returncode == 1
-    assert "model.keras" in done.stderr
-    done = run(f"--output_dir={tmp_path}/b", f"--dataset={tmp_path}/data.npz")
-    assert done.returncode == 1
-    assert "data.npz" in done.stderr
+    model, data = together(
+        [f"--output_dir={tmp_path}/a", f"--model={tmp_path}/model.keras"],
+        [f"--output_dir={tmp_path}/b", f"--dataset={tmp_path}/data.npz"],
+    )
+    assert model.returncode == data.returncode == 1
+    assert "model.keras" in model.stderr
+    assert "data.npz" in data.stderr
 
 
 def test_a_directory_that_holds_something_else_is_left_alone(tmp_path):
@@ -230,9 +292,9 @@ def test_a_directory_that_holds_something_else_is_left_alone(tmp_path):
 
 
 def test_a_wrong_word_can_be_mended_in_the_same_directory(tmp_path):
-    for word, code in (("digts", 1), ("digits", 0)):
-        flags = [f"--output_dir={tmp_path}/run", f"--dataset={word}", "--train_epochs=0"]
-        assert run(*flags, module="train").returncode == code
+    flags = [f"--output_dir={tmp_path}/run", "--train_epochs=0"]
+    wrong, right = together([*flags, "--dataset=digts"], flags, module="train")
+    assert (wrong.returncode, right.returncode) == (1, 0)
 
 
 def test_no_room_is_an_error_that_names_the_directory():
@@ -265,13 +327,23 @@ def test_help_is_fast_and_names_every_method():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-CHANNELS = ["--granularity=channel", "--target=macs:0.5", "--criterion=l1"]
+@pytest.fixture
+def channels(finished):
+    """Flags that remove channels from a model that is trained already."""
+    model = [f"--model={finished[0]}/baseline.keras", "--train_epochs=0"]
+    return [*QUICK, *model, "--granularity=channel", "--target=macs:0.5", "--criterion=l1"]
 
 
-def test_channels_are_removed_in_steps_and_then_trained(tmp_path):
-    words = [*CHANNELS, "--steps=2", "--sparsify=growing_l2", "--sparsify_epochs=1"]
-    done = run(f"--output_dir={tmp_path}/run", *QUICK, *words, "--round_to=4")
+def test_channels_are_removed_in_steps_and_then_trained(channels, tmp_path):
+    words = [*channels, "--steps=2", "--sparsify=growing_l2", "--sparsify_epochs=1"]
+    words += [f"--output_dir={tmp_path}/run", "--round_to=4"]
+    killed(*words, at="step 2:")
+    assert not (tmp_path / "run/model.keras").exists()
+    done = run(*words)
     assert done.returncode == 0, done.stderr
+    # What was done before it was killed is not done again.
+    assert "step 1: taken from" in done.stdout
+    assert "sparsified model: taken from" in done.stdout
     record = json.loads((tmp_path / "run/record.json").read_text())
     assert record["pruned_macs"] / record["base_macs"] == pytest.approx(0.5, abs=0.08)
     assert record["theoretical_speedup"] == record["base_macs"] / record["pruned_macs"]
@@ -286,18 +358,10 @@ def test_channels_are_removed_in_steps_and_then_trained(tmp_path):
     assert files["pruned", "float32"]["bytes"] < 0.8 * files["baseline", "float32"]["bytes"]
     assert "% zeros" not in done.stdout
 
-    # What was done before a stop is not done again.
-    (tmp_path / "run/record.json").unlink()
-    (tmp_path / "run/model.keras").unlink()
-    again = run(f"--output_dir={tmp_path}/run", *QUICK, *words, "--round_to=4")
-    assert again.returncode == 0, again.stderr
-    assert "step 1: taken from" in again.stdout
-    assert "sparsified model: taken from" in again.stdout
 
-
-def test_soft_pruning_comes_before_the_channels_go(tmp_path):
-    words = [*CHANNELS, "--sparsify=soft", "--sparsify_epochs=1", "--epochs=0"]
-    done = run(f"--output_dir={tmp_path}/run", *QUICK, *words, "--variants=float32")
+def test_soft_pruning_comes_before_the_channels_go(channels, tmp_path):
+    words = [*channels, "--sparsify=soft", "--sparsify_epochs=1", "--epochs=0"]
+    done = run(f"--output_dir={tmp_path}/run", *words, "--variants=float32")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run/record.json").read_text())
     assert record["pruned_macs"] / record["base_macs"] == pytest.approx(0.5, abs=0.03)
@@ -311,20 +375,32 @@ def test_channels_are_explained_without_a_directory():
     assert "channels" in done.stdout.splitlines()[0]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--steps=2"], "--steps needs --granularity=channel"),
-        (["--sparsify=soft"], "--sparsify needs --granularity=channel"),
-        (["--target=latency:4ms"], "needs granularity='channel'"),
-        (["--granularity=channel", "--target=latency:4"], "a share up to 1, or a time such as 4ms"),
-        (["--granularity=channel(join='no')"], "join is one of"),
-        (["--granularity=channel", "--target=bytes:200k", "--steps=2"], "give a share"),
-        (["--granularity=channel", "--round_to=0"], "round_to"),
-    ],
-)
-def test_wrong_words_about_channels(words, message, tmp_path):
-    done = run(f"--output_dir={tmp_path}/run", *words)
-    assert done.returncode in (1, 2)
-    assert message in done.stderr
-    assert not (tmp_path / "run/baseline.keras").exists()
+@flagsaver.flagsaver()
+def variants(monkeypatch, *words):
+    """Returns the variants that a run asks for of the pruned model, and the run."""
+    asked = []
+
+    def export(model, folder, *, variants, **_):
+        asked.append(variants)
+        return pd.DataFrame({"file": [""], "status": ["failed"], "variant": [""], "reason": [""]})
+
+    monkeypatch.setattr(tfprune, "export", export)
+    monkeypatch.setattr(prune.logging, "set_verbosity", lambda _: None)
+    prune.FLAGS(["prune", *map(str, words)])
+    run = runs.Run(prune.FLAGS.output_dir, prune.FLAGS.get_key_flags_for_module(pipeline_flags))
+    prune._files(run, None, None, types.SimpleNamespace(test=None, train_plain=None))
+    return asked[0], run
+
+
+@pytest.mark.parametrize("granularity", ["weight", "channel"])
+def test_flags_txt_asks_for_the_same_files(granularity, tmp_path, monkeypatch):
+    """Where channels go there are no zeros to leave out: by default none of the sparse is made."""
+    words = [f"--granularity={granularity}", f"--output_dir={tmp_path}/run"]
+    chosen, run = variants(monkeypatch, *words)
+    expected = [x for x in VARIANTS if granularity == "weight" or not VARIANTS[x].sparse]
+    assert chosen == expected
+    flagfile = run.path("flags.txt")
+    words = [f"--flagfile={flagfile}", f"--output_dir={tmp_path}/again"]
+    assert variants(monkeypatch, *words)[0] == expected
+    words = [*words, f"--output_dir={tmp_path}/own", "--variants=int8,float32_sparse"]
+    assert variants(monkeypatch, *words)[0] == ["int8", "float32_sparse"]

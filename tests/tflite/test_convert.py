@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from tfprune.graph.precision import in_float32
 from tfprune.tflite import convert
-from tfprune.tflite.precision import in_float32
 from tfprune.tflite.variants import VARIANTS
 
 L = keras.layers

@@ -7,9 +7,16 @@ An allocation turns the scores of all layers into one order of removal:
 so that every target is met by one cut through one order, weighed by what each unit costs, and a
 sparser model's mask lies inside a denser one's. Infinite keys are never removed. A module that
 sets `LEVELS = True` says that its keys are the sparsity at which a unit goes in its layer.
+
+Where the best choice depends on the target, no single order serves all, and the function is
+
+    keys(layers, costs, amount) -> keys from 0 to 1 on the way to saving `amount`, higher beyond
+
+with what removing each unit saves, (n_units,) a layer. The cut ends where the target is met.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,15 +30,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """The units of one kernel.
+    """The units of one kernel, or the channels of one group.
 
     Attributes:
-      kernel: the kernel.
+      name: of the kernel, or of the group.
+      kernel: the kernel; of a group, the first that is scored.
       scores: importance of each unit, (n_units,).
       sizes: weights in each unit, (n_units,).
       locked: units that must stay, (n_units,).
     """
 
+    name: str
     kernel: "Kernel"
     scores: np.ndarray
     sizes: np.ndarray
@@ -83,8 +92,12 @@ def keep(
     sizes = [len(layer.scores) for layer in layers]
     cost = np.concatenate(costs).astype(np.float64)
     free = ~np.concatenate([layer.locked for layer in layers]) & (cost > 0)
-    keys = np.where(free, np.concatenate(allocation("keys", layers)), np.inf)
-    free &= np.isfinite(keys)
+    if _by_amount(allocation):
+        keys = allocation("keys", layers, costs, amount)
+    else:
+        keys = allocation("keys", layers)
+    keys = np.where(free, np.concatenate(keys), np.inf)
+    free &= keys < np.inf
     by_level = level is not None and getattr(allocation.definition, "LEVELS", False)
     slack = 0.5 * cost.max(initial=0) * (len(layers) if by_level else 1)
     if amount > cost[free].sum() + slack:
@@ -120,7 +133,11 @@ def cut(
     Raises:
       Unreachable: if more is left when all that may go is gone; `most` is what can be removed.
     """
-    keys = np.concatenate(allocation("keys", layers)).astype(np.float64)
+    if _by_amount(allocation):
+        keys = _settled(allocation, layers, remaining, goal)
+    else:
+        keys = allocation("keys", layers)
+    keys = np.concatenate(keys).astype(np.float64)
     locked = np.concatenate([layer.locked for layer in layers])
     keys[locked] = np.inf
     order = np.argsort(keys, kind="stable")[: int(np.isfinite(keys).sum())]
@@ -161,6 +178,45 @@ def cut(
     return kept(low if left(low) - goal < goal - left(high) else high)
 
 
+def _by_amount(allocation: registry.Method) -> bool:
+    """Returns whether the allocation's order depends on how much is to go."""
+    return "amount" in inspect.signature(allocation.definition.keys).parameters
+
+
+def _settled(
+    allocation: registry.Method,
+    layers: Sequence[Layer],
+    remaining: Callable[[list[np.ndarray]], float],
+    goal: float,
+) -> list[np.ndarray]:
+    """Returns the keys of an allocation that asks for costs, where they depend on each other.
+
+    What a unit saves is taken half-way to what was chosen before: where the cost is a product of
+    two widths, this is exactly what it saves on the mean of all orders. A few turns settle it.
+    """
+    amount = remaining([np.ones(len(layer.scores), bool) for layer in layers]) - goal
+    keys = [np.ones(len(layer.scores)) for layer in layers]
+    for _ in range(_TURNS):
+        half = [part >= 0.5 for part in keys]
+        keys = allocation("keys", layers, _marginal(layers, remaining, half), amount)
+    return keys
+
+
+def _marginal(
+    layers: Sequence[Layer],
+    remaining: Callable[[list[np.ndarray]], float],
+    keep: list[np.ndarray],
+) -> list[np.ndarray]:
+    """Returns what one unit more of each layer saves, (n_units,) a layer."""
+    left, result = remaining(keep), []
+    for i, layer in enumerate(layers):
+        more = keep[i].copy()
+        more[np.flatnonzero(more)[:1]] = False
+        saved = left - remaining([*keep[:i], more, *keep[i + 1 :]])
+        result.append(np.full(len(layer.scores), saved))
+    return result
+
+
 def _first(units: np.ndarray, keys: np.ndarray, cost: np.ndarray, amount: float) -> np.ndarray:
     """Returns the units with the lowest keys whose cost together is nearest to `amount`.
 
@@ -189,6 +245,7 @@ def _first(units: np.ndarray, keys: np.ndarray, cost: np.ndarray, amount: float)
 
 
 _FEW = 100_000
+_TURNS = 4
 
 
 class Unreachable(ValueError):

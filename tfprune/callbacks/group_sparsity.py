@@ -1,7 +1,6 @@
 """`GroupSparsity`: drives whole coupled channels towards zero, for pruning to take them after."""
 
 import dataclasses
-import fnmatch
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +10,8 @@ import numpy as np
 from keras import ops
 
 from tfprune import masks, registry
-from tfprune.graph.channels import Channels, Group, Member, Slices
+from tfprune.graph import kernels as k
+from tfprune.graph.channels import Channels, Group, Member
 
 log = logging.getLogger("tfprune")
 
@@ -142,12 +142,7 @@ def root_size(group: Group, alpha: float) -> np.ndarray:
     to a channel (structured sparsity learning, Wen et al. 2016, arXiv 1608.03665).
     """
     del alpha
-    sizes = np.zeros(len(group))
-    for member in group.members:
-        variable = member.slices.variable
-        rest = math.prod(variable.shape) // variable.shape[member.slices.axis]
-        sizes += np.bincount(member.index, minlength=len(group)) * rest
-    return np.sqrt(sizes)
+    return np.sqrt(sum(member.weights(len(group)) for member in group.members))
 
 
 def _ones(group: Group, alpha: float) -> np.ndarray:
@@ -247,7 +242,9 @@ def _detach(carrier: keras.Variable, kind: str) -> None:
 def _groups(model: keras.Model, kind: Kind, protect: Sequence[str]) -> list[Group]:
     """Returns the groups that are regularised, each with the members that the kind reads."""
     everything = Channels(model).groups()
-    shielded = _shielded({m.slices for g in everything for m in g.members}, protect)
+    slices = list({m.slices for g in everything for m in g.members})
+    matched = k.matching([(x.layer.name, x.variable.path) for x in slices], protect)
+    shielded = {x for x, flag in zip(slices, matched, strict=True) if flag}
     trainable = {id(v) for v in model.trainable_variables}
     found, reasons = [], []
     for group in everything:
@@ -272,25 +269,6 @@ def _groups(model: keras.Model, kind: Kind, protect: Sequence[str]) -> list[Grou
             f"({'; '.join(reasons[:5]) or 'no layer makes channels that could be removed'})"
         )
     return found
-
-
-def _shielded(slices: set[Slices], patterns: Sequence[str]) -> set[Slices]:
-    """Returns the slices of layers that a layer name, variable path or glob pattern protects."""
-    if isinstance(patterns, str):
-        patterns = (patterns,)
-    result = set()
-    for pattern in patterns:
-        found = {x for x in slices if _matches(x, pattern)}
-        if not found:
-            raise registry.unknown("layer to protect", pattern, {x.layer.name for x in slices})
-        result |= found
-    return result
-
-
-def _matches(slices: Slices, pattern: str) -> bool:
-    path = slices.variable.path
-    parts = (slices.layer.name, path, *path.split("/")[:-1])
-    return any(fnmatch.fnmatchcase(part, pattern) for part in parts)
 
 
 def _retrace(model: keras.Model) -> None:

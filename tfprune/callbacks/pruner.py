@@ -29,8 +29,9 @@ class Pruner(keras.callbacks.Callback):
     Args:
       target: as in `tfprune.prune`, but not in bytes or latency. May be left out where `schedule`
         is an object that says its final sparsity, as TFMOT's do.
-      criterion, granularity, allocation, protect, min_keep, max_sparsity, round_to, seed: as in
-        `tfprune.prune`.
+      criterion, granularity, allocation, correction, data, loss, protect, min_keep, max_sparsity,
+        round_to, seed: as in `tfprune.prune`. Scores that need `data` are computed anew at each
+        update of the masks.
       schedule: `"polynomial"`, `"constant"` (TFMOT's own), `"one_shot"`, `"iterative"`,
         `"exponential"`, `"cosine"`, with options in brackets, or any object with
         `schedule(step) -> (should_prune, sparsity)`.
@@ -54,6 +55,9 @@ class Pruner(keras.callbacks.Callback):
         criterion: object = "magnitude",
         granularity: object = "weight",
         allocation: object = "global",
+        correction: str = "own",
+        data: object = None,
+        loss: object = None,
         schedule: object = "polynomial",
         begin: int | str = 0,
         end: int | str | None = None,
@@ -82,12 +86,14 @@ class Pruner(keras.callbacks.Callback):
             criterion=criterion,
             granularity=granularity,
             allocation=allocation,
+            correction=correction,
             protect=protect,
             min_keep=min_keep,
             max_sparsity=max_sparsity,
             round_to=round_to,
             seed=seed,
         )
+        self._data, self._loss = data, loss
         self._spec = schedule
         self._begin, self._end, self._frequency = begin, end, frequency
         for moment in (begin, end):
@@ -105,9 +111,9 @@ class Pruner(keras.callbacks.Callback):
         Raises:
           ValueError: if the target can't be met on it.
         """
-        plan = self._recipe.bind(model)
+        plan = self._recipe.bind(model, data=self._data, loss=self._loss)
         if plan.recipe.target is not None:
-            plan.masks()  # out of reach is better said now than after hours of training
+            plan.check()  # out of reach is better said now than after hours of training
         return plan
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -203,12 +209,12 @@ class Pruner(keras.callbacks.Callback):
             logs["sparsity"] = self.sparsity
 
     def _update(self, level: float) -> None:
-        self._set(self._plan.masks(level))
+        self.sparsity = self._plan.sparsity(self._plan.apply(level))
         self._level = level
 
     def _set(self, new: masks.Masks) -> None:
         masks.attach(self.model, new)
-        self.sparsity = _zeros([new[kernel.name] for kernel in self._plan.kernels])
+        self.sparsity = self._plan.sparsity(new)
 
     def _iterations(self) -> int:
         return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
@@ -220,11 +226,6 @@ class Pruner(keras.callbacks.Callback):
             return None
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         return max(1, batches // (optimizer.gradient_accumulation_steps or 1))
-
-
-def _zeros(values: Sequence[np.ndarray]) -> float:
-    """Returns the fraction that the masks prune."""
-    return 1 - sum(int(m.sum()) for m in values) / sum(m.size for m in values)
 
 
 def _steps(moment: int | str, *, per_epoch: int | None) -> int:

@@ -32,7 +32,8 @@ class SoftPruner(keras.callbacks.Callback):
       criterion: as in `tfprune.prune`; the paper's is the L2 norm.
       granularity: as in `tfprune.prune`; `"filter"` for models whose channels can't be followed.
       allocation: as in `tfprune.prune`; the paper prunes all layers alike.
-      protect, min_keep, max_sparsity, round_to, seed: as in `tfprune.prune`.
+      data, loss, protect, min_keep, max_sparsity, round_to, seed: as in `tfprune.prune`. Weights
+        are not corrected.
 
     Raises:
       TypeError, ValueError: for a wrong word; when training begins, for a target that can't be
@@ -48,6 +49,8 @@ class SoftPruner(keras.callbacks.Callback):
         criterion: object = "l2",
         granularity: object = "channel",
         allocation: object = "uniform",
+        data: object = None,
+        loss: object = None,
         protect: Sequence[str] = (),
         min_keep: int = 1,
         max_sparsity: float = 1.0,
@@ -60,12 +63,14 @@ class SoftPruner(keras.callbacks.Callback):
             criterion=criterion,
             granularity=granularity,
             allocation=allocation,
+            correction="none",
             protect=protect,
             min_keep=min_keep,
             max_sparsity=max_sparsity,
             round_to=round_to,
             seed=seed,
         )
+        self._data, self._loss = data, loss
         self._plan: Plan | None = None
         self._zeroed = False
         self.sparsity = 0.0
@@ -73,8 +78,8 @@ class SoftPruner(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Binds the words to the model."""
         del logs
-        self._plan = self._recipe.bind(self.model)
-        self._chosen()  # out of reach is better said now than after an epoch
+        self._plan = self._recipe.bind(self.model, data=self._data, loss=self._loss)
+        self._plan.check()  # out of reach is better said now than after an epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Lets the units train."""
@@ -110,8 +115,7 @@ class SoftPruner(keras.callbacks.Callback):
     def _chosen(self) -> masks.Masks:
         """Returns the masks by the weights as they are now."""
         chosen = self._plan.masks()
-        kernels = [chosen[kernel.name] for kernel in self._plan.kernels]
-        self.sparsity = 1 - sum(int(x.sum()) for x in kernels) / sum(x.size for x in kernels)
+        self.sparsity = self._plan.sparsity(chosen)
         return chosen
 
 

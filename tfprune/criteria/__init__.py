@@ -6,21 +6,36 @@ it needs, and only that is computed:
 
     weight     the kernel in canonical layout (*spatial, inputs, outputs)
     units      the same as (n_units, unit_size), zero-padded where a unit is cut by an edge
+    unroll     the view itself: an array of the kernel's shape -> (n_units, unit_size)
     bn_scale   the scale (gamma) of the batch normalisation that follows, (outputs,)
     rng        a numpy Generator of the kernel's own, from the seed
+    pattern    (n, m) of the granularity n_m, else None
+    trial      what happens to the loss without some units, see `tfprune.planning.trial`
+
+and all statistics of calibration data, each a file in `tfprune.statistics`: `grad`, `gram`, ...
 
 Keyword-only parameters are its options. It returns one score a weight, in the kernel's shape,
-which is averaged over each unit, or one score a unit, (n_units,).
+which is averaged over each unit, or one score a unit, (n_units,). A module may also say
+
+    GRANULARITIES = ("filter", "channel")   the only ones it has a meaning for
+    SIDE = "made" or "read"                 of a coupled channel, score only what makes or reads it
+    ROUNDS = 100                            `prune` scores anew in as many rounds
+    ACCUMULATES = True                      scores add up over the updates of one training
+    correct(weight, mask, ...) -> weight, or (weight, mask)
+                                            what the weights that stay become: arrays in canonical
+                                            layout, and inputs as of `score`
 """
 
-import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
 
 from tfprune import granularity as granularities
-from tfprune import registry
+from tfprune import registry, statistics
+
+# What a plan knows of a kernel without any data.
+LOCAL = ("weight", "units", "unroll", "bn_scale", "rng", "pattern", "trial")
 
 
 def get(spec: object) -> registry.Method:
@@ -28,55 +43,69 @@ def get(spec: object) -> registry.Method:
     return registry.method("tfprune.criteria", "criterion", spec, "score")
 
 
-def needs(criterion: registry.Method) -> set[str]:
-    """Returns the inputs that the criterion's `score` asks for.
+def needs(criterion: registry.Method, function: str = "score") -> set[str]:
+    """Returns the inputs that the criterion's `score` (or `correct`) asks for.
 
     Raises:
       TypeError: if it asks for something that is not known.
     """
-    parameters = inspect.signature(criterion.definition.score).parameters.values()
+    parameters = inspect.signature(getattr(criterion.definition, function)).parameters.values()
     wanted = {p.name for p in parameters if p.kind is not p.KEYWORD_ONLY}
-    if not wanted <= Inputs.names():
+    wanted -= {"mask"} if function == "correct" else set()
+    known = {*LOCAL, *statistics.names()}
+    if not wanted <= known:
         raise TypeError(
-            f"criterion {criterion.name!r} asks for {sorted(wanted - Inputs.names())}; "
-            f"its parameters may be {sorted(Inputs.names())}, options come after a *"
+            f"criterion {criterion.name!r} asks for {sorted(wanted - known)}; "
+            f"its parameters may be {sorted(known)}, options come after a *"
         )
     return wanted
 
 
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """What a criterion may ask for about one kernel, each computed only when asked."""
+def check(criterion: registry.Method, granularity: registry.Method) -> None:
+    """Checks that the criterion knows its inputs and has a meaning for the granularity.
 
-    weight: Callable[[], np.ndarray]
-    units: Callable[[], np.ndarray]
-    bn_scale: Callable[[], np.ndarray]
-    rng: Callable[[], np.random.Generator]
-
-    @classmethod
-    def names(cls) -> set[str]:
-        """Returns the names that a criterion may use."""
-        return {field.name for field in dataclasses.fields(cls)}
+    Raises:
+      TypeError, ValueError: if not.
+    """
+    needs(criterion)
+    if criterion.has("correct"):
+        needs(criterion, "correct")
+    own = getattr(criterion.definition, "GRANULARITIES", None)
+    name = granularity.name.partition("(")[0]
+    if own and name not in own:
+        raise ValueError(
+            f"criterion {criterion.name!r} has no meaning for granularity {name!r}: it has for "
+            f"{' and '.join(own)}"
+        )
 
 
 def score(
-    criterion: registry.Method, granularity: registry.Method, inputs: Inputs, layer: str
+    criterion: registry.Method,
+    granularity: registry.Method,
+    given: Mapping[str, object],
+    shape: tuple[int, ...],
+    layer: str,
 ) -> np.ndarray:
-    """Returns the scores of a kernel's units, (n_units,).
+    """Returns the scores of a kernel's units, (n_units,), in float64.
+
+    Args:
+      criterion: what scores.
+      granularity: the view whose units are scored.
+      given: the inputs that the criterion needs.
+      shape: the kernel's, in canonical layout.
+      layer: its name, for errors.
 
     Raises:
-      ValueError: if the criterion returns another shape, or NaN; it names the `layer`.
+      ValueError: if the criterion returns another shape, or NaN.
     """
-    given = {name: getattr(inputs, name)() for name in needs(criterion)}
-    scores = np.asarray(criterion("score", **given))
-    weight = given.get("weight", inputs.weight())
-    if scores.shape == weight.shape:
-        count = granularities.sizes(granularity, weight.shape)
+    scores = np.asarray(criterion("score", **given), np.float64)
+    if scores.shape == shape:
+        count = granularities.sizes(granularity, shape)
         scores = granularity("unroll", scores).sum(axis=1) / count
-    if scores.shape != granularity("unroll", weight).shape[:1]:
+    elif scores.shape != granularity("unroll", np.ones(shape, bool)).shape[:1]:
         raise ValueError(
             f"criterion {criterion.name!r} returned scores of shape {scores.shape} for layer "
-            f"{layer!r}: one a weight {weight.shape} or one a unit is needed"
+            f"{layer!r}: one a weight {shape} or one a unit is needed"
         )
     if np.isnan(scores).any():
         raise ValueError(f"criterion {criterion.name!r} gave NaN scores for layer {layer!r}")

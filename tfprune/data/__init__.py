@@ -3,13 +3,14 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tfprune.data import augment as augmentations
 from tfprune.data import digits, folder, npz, pipeline
 from tfprune.data import preprocess as preprocessing
 from tfprune.data import tfds as catalogue
-from tfprune.data.examples import TEST_FRACTION, Examples, Source, holdout
+from tfprune.data.examples import TEST_FRACTION, Examples, Source, drawn, holdout
 from tfprune.data.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Splits:
       input_shape: shape of one example.
       sizes: numbers of examples as {"train": ..., "validation": ..., "test": ...}.
       preprocess: what was done to the stored values; belongs into the metadata of exported files.
+      calibration: (number of examples, seed) -> a draw from the training examples as they are, the
+        same in every pass; all of them where there are no more.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Splits:
     input_shape: tuple[int, ...]
     sizes: dict[str, int]
     preprocess: Preprocess
+    calibration: Callable[[int, int], "tf.data.Dataset"]
 
 
 def load(
@@ -132,6 +136,7 @@ def load(
         input_shape=source.input_shape,
         sizes={split: examples.size if examples else 0 for split, examples in splits.items()},
         preprocess=steps,
+        calibration=lambda count, seed: batches(drawn(source.train, count, seed=seed)),
     )
 
 

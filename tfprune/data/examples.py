@@ -16,6 +16,8 @@ MEMORY_LIMIT = 2 << 30
 TEST_FRACTION = 0.2
 # The split is part of the data set: the user's seed has no say in it.
 _SPLIT_SEED = 20200613
+# Examples of a stream among which the next one is drawn.
+BUFFER = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,17 @@ def holdout(examples: Examples, fraction: float, *, name: str) -> tuple[Examples
     return tuple(
         Examples.of_arrays(examples.images[part], examples.labels[part]) for part in (~held, held)
     )
+
+
+def drawn(examples: Examples, count: int, *, seed: int) -> Examples:
+    """Returns `count` of the examples, or all if there are no more, in an order of the seed's."""
+    count = min(count, examples.size)
+    if examples.stream is not None:
+        # A data set that does not fit in memory is often stored class by class.
+        stream = examples.stream.shuffle(BUFFER, seed=seed, reshuffle_each_iteration=False)
+        return Examples(None, None, stream.take(count), count)
+    chosen = np.random.default_rng(seed).permutation(examples.size)[:count]
+    return Examples.of_arrays(examples.images[chosen], examples.labels[chosen])
 
 
 def resized(images: np.ndarray, size: tuple[int, int] | None, *, name: str) -> np.ndarray:

@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfprune.data.augment import Augment
-from tfprune.data.examples import Examples
+from tfprune.data.examples import BUFFER, Examples
 from tfprune.data.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-# Examples among which the next one of a stream is drawn.
-_BUFFER = 10_000
 
 
 def ordered(examples: Examples, *, batch_size: int, preprocess: Preprocess) -> "tf.data.Dataset":
@@ -72,7 +69,7 @@ def shuffled(
         batches = passes.flat_map(lambda n: tf.data.Dataset.zip(keys(n), indices(n)))
     else:
         fetch = None
-        stream = examples.stream.shuffle(min(_BUFFER, examples.size), seed=seed)
+        stream = examples.stream.shuffle(min(BUFFER, examples.size), seed=seed)
         batches = tf.data.Dataset.zip(passes.flat_map(keys), stream.batch(batch_size))
 
     def prepare(key: "tf.Tensor", batch: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":

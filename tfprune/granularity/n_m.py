@@ -34,3 +34,8 @@ def refuses(shape: tuple[int, ...], *, n: int = 2, m: int = 4) -> str:
         raise ValueError(f"granularity n_m({n}, {m}): n and m are whole numbers with 0 < n < m")
     inputs = shape[-2]
     return f"{inputs} input channels are no multiple of {m}" if inputs % m else ""
+
+
+def pattern(*, n: int = 2, m: int = 4) -> tuple[int, int]:
+    """Returns n and m, for criteria that choose weights one after another."""
+    return n, m

@@ -9,7 +9,9 @@ al. 2023, arXiv 2301.12900, groups by the same relation). What no rule knows is 
 """
 
 import dataclasses
+import functools
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -50,6 +52,12 @@ class Member:
     slices: Slices
     positions: np.ndarray
     index: np.ndarray
+
+    def weights(self, channels: int) -> np.ndarray:
+        """Returns how many of the variable's weights each channel of its group has, (channels,)."""
+        variable, axis = self.slices.variable, self.slices.axis
+        rest = math.prod(variable.shape) // variable.shape[axis]
+        return np.bincount(self.index, minlength=channels) * rest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -229,7 +237,7 @@ class Channels:
         _, verdict = self._probed[key]
         if verdict is None:
             name = getattr(function, "__name__", type(function).__name__)
-            self.freeze(axes, f"{name} {where} mixes them".replace("  ", " "))
+            self.freeze(axes, f"{name} {where} mixes them")
         elif not verdict:
             self.moves_zero(axes)
 
@@ -332,26 +340,31 @@ class Channels:
 
     # What comes of it ----------------------------------------------------------------------------
 
-    def mark(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns for each label whether it is, or was united with, one of these, (labels,)."""
-        marked = np.zeros(len(self.labels), bool)
-        if arrays:
-            marked[self.labels.roots(np.concatenate([x.ravel() for x in arrays]))] = True
-        return marked[self.labels.roots(np.arange(len(self.labels)))]
+    @functools.cached_property
+    def roots(self) -> np.ndarray:
+        """For each label the one that stands for all it was united with, (labels,)."""
+        return self.labels.roots(np.arange(len(self.labels)))
 
     @property
     def moved(self) -> np.ndarray:
         """For each label whether it is not zero where what makes it is, (labels,)."""
-        return self.mark(self._moved)
+        return self._mark(self._moved)
 
     @property
     def counted(self) -> np.ndarray:
         """For each label whether a sum runs over it, (labels,)."""
-        return self.mark(self._counted)
+        return self._mark(self._counted)
+
+    def _mark(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns for each label whether it is, or was united with, one of these, (labels,)."""
+        marked = np.zeros(len(self.roots), bool)
+        for labels in arrays:
+            marked[self.roots[labels]] = True
+        return marked[self.roots]
 
     def groups(self) -> list[Group]:
         """Returns all groups, in the order in which they are made."""
-        roots = self.labels.roots(np.arange(len(self.labels)))
+        roots = self.roots
         everything = list(self.slices.values())
         producers: dict[int, list[int]] = {}
         for number, slices in enumerate(everything):
@@ -376,7 +389,7 @@ class Channels:
                 if number >= 0:
                     positions = np.flatnonzero(number_of[own] == number)
                     members[number].append(Member(slices, positions, index_of[own[positions]]))
-        reasons = self._reasons(roots)
+        reasons = self._reasons()
         return [
             Group(
                 everything[first[0]].layer.name,
@@ -387,13 +400,13 @@ class Channels:
             for (first, found), member in zip(by_producers.items(), members, strict=True)
         ]
 
-    def _reasons(self, roots: np.ndarray) -> dict[int, str]:
+    def _reasons(self) -> dict[int, str]:
         """Returns {root: why it is frozen}, the first reason given."""
         both = np.flatnonzero(self.moved & self.counted)
         summed = (both, "they are summed over where a removed channel would not be zero")
         reasons: dict[int, str] = {}
         for labels, reason in [*self._frozen, summed]:
-            for root in np.unique(roots[labels]).tolist():
+            for root in np.unique(self.roots[labels]).tolist():
                 reasons.setdefault(root, reason)
         return reasons
 

@@ -186,19 +186,25 @@ def protected(kernels: Sequence[Kernel], patterns: Sequence[str]) -> list[bool]:
     Raises:
       ValueError: for a pattern that matches nothing.
     """
+    return matching([(kernel.layer.name, kernel.name) for kernel in kernels], patterns)
+
+
+def matching(variables: Sequence[tuple[str, str]], patterns: Sequence[str]) -> list[bool]:
+    """Returns for each (layer name, variable path) whether one of the patterns protects it.
+
+    Raises:
+      ValueError: for a pattern that matches nothing.
+    """
     if isinstance(patterns, str):
         patterns = (patterns,)
-
-    def matches(kernel: Kernel, pattern: str) -> bool:
-        parts = (kernel.layer.name, kernel.name, *kernel.name.split("/")[:-1])
-        return any(fnmatch.fnmatchcase(part, pattern) for part in parts)
-
+    names = [(layer, path, *path.split("/")[:-1]) for layer, path in variables]
+    result = [False] * len(names)
     for pattern in patterns:
-        if not any(matches(kernel, pattern) for kernel in kernels):
-            raise registry.unknown(
-                "layer to protect", pattern, {kernel.layer.name for kernel in kernels}
-            )
-    return [any(matches(kernel, pattern) for pattern in patterns) for kernel in kernels]
+        found = [any(fnmatch.fnmatchcase(part, pattern) for part in parts) for parts in names]
+        if not any(found):
+            raise registry.unknown("layer to protect", pattern, {layer for layer, _ in variables})
+        result = [a or b for a, b in zip(result, found, strict=True)]
+    return result
 
 
 # What these layers keep beside their parameters is measured from data, not trained.

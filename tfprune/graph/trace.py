@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -69,21 +69,32 @@ def example_spec(
 
 
 @contextlib.contextmanager
-def _recorded(calls: list[Call]) -> Iterator[None]:
-    """Appends each layer call made inside the block to `calls`, innermost first."""
+def calls(around: Callable[[Callable, keras.layers.Layer, tuple, dict], object]) -> Iterator[None]:
+    """Has `around(call, layer, args, kwargs)` make every layer call inside the block."""
     original = keras.layers.Layer.__call__
 
     @functools.wraps(original)
     def call(self: keras.layers.Layer, *args: object, **kwargs: object) -> object:
-        outputs = original(self, *args, **kwargs)
-        calls.append(Call(self, _tensors((args, kwargs)), _tensors(outputs)))
-        return outputs
+        return around(original, self, args, kwargs)
 
     keras.layers.Layer.__call__ = call
     try:
         yield
     finally:
         keras.layers.Layer.__call__ = original
+
+
+@contextlib.contextmanager
+def recorded(found: list[Call]) -> Iterator[None]:
+    """Appends each layer call made inside the block to `found`, innermost first."""
+
+    def around(call: Callable, layer: keras.layers.Layer, args: tuple, kwargs: dict) -> object:
+        outputs = call(layer, *args, **kwargs)
+        found.append(Call(layer, _tensors((args, kwargs)), _tensors(outputs)))
+        return outputs
+
+    with calls(around):
+        yield
 
 
 def _tensors(structure: object) -> tuple[tf.Tensor, ...]:
@@ -96,12 +107,12 @@ def trace(model: keras.Model, input_shape: object = None) -> list[Call]:
     The pass is traced, not computed. It works for functional, sequential, nested and subclassed
     models alike, since it watches `Layer.__call__` rather than reading a graph.
     """
-    calls: list[Call] = []
-    with _recorded(calls):
+    found: list[Call] = []
+    with recorded(found):
         tf.function(lambda x: model(x, training=False)).get_concrete_function(
             example_spec(model, input_shape)
         )
-    return calls
+    return found
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

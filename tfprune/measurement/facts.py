@@ -5,7 +5,7 @@ import numpy as np
 
 from tfprune.graph import kernels as k
 from tfprune.graph import macs
-from tfprune.graph.explain import explain
+from tfprune.graph.channels import Channels
 
 
 def measure(model: keras.Model, *, data: object = None) -> dict[str, float | int]:
@@ -80,13 +80,13 @@ def channels(dense: keras.Model, small: keras.Model) -> list[dict[str, object]]:
     Each has its `name` (the layer that makes them first), `layers` (all that make or change them),
     `channels`, `kept`, and `frozen`: why none could be removed, or an empty string.
     """
-    pairs = zip(explain(dense).itertuples(), explain(small).itertuples(), strict=True)
+    pairs = zip(Channels(dense).groups(), Channels(small).groups(), strict=True)
     return [
         {
-            "name": before.group,
-            "layers": before.makes,
-            "channels": before.channels,
-            "kept": after.channels,
+            "name": before.name,
+            "layers": ", ".join(layer.name for layer in before.layers),
+            "channels": len(before),
+            "kept": len(after),
             "frozen": before.frozen,
         }
         for before, after in pairs

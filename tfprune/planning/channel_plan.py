@@ -1,20 +1,23 @@
 """The plan where units are coupled channels: everything that makes, changes or reads one."""
 
+import collections
 import dataclasses
+import functools
 import logging
 import math
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 
 from tfprune import allocation as allocations
-from tfprune import criteria, registry
+from tfprune import criteria, registry, statistics
+from tfprune.calibration import Calibration
 from tfprune.graph import kernels as k
 from tfprune.graph import macs, norms
 from tfprune.graph.channels import Channels, Group, Member
-from tfprune.planning.recipe import Plan, Recipe
+from tfprune.planning.recipe import Plan, Recipe, Scorer, Scores
+from tfprune.planning.trial import Trial
 
 log = logging.getLogger("tfprune")
 
@@ -22,7 +25,7 @@ log = logging.getLogger("tfprune")
 Term = tuple[float, list[np.ndarray]]
 
 
-def bind(recipe: Recipe, model: keras.Model) -> "ChannelPlan":
+def bind(recipe: Recipe, model: keras.Model, calibration: Calibration) -> "ChannelPlan":
     """Returns the plan; see `Recipe.bind`."""
     channels = Channels(model)
     kernels = {id(x.variable): x for x in k.find(model)[0]}
@@ -30,14 +33,17 @@ def bind(recipe: Recipe, model: keras.Model) -> "ChannelPlan":
     norm = None
     if "bn_scale" in criteria.needs(recipe.criterion):
         norm = norms.following(model, list(kernels.values()))
-    chosen, skipped = [], []
+    chosen, skipped, seen = [], [], collections.Counter()
     for group in channels.groups():
-        scored = _scored(group, kernels, norm)
+        seen[group.name] += 1
+        if seen[group.name] > 1:  # one layer may make channels of several groups
+            group = dataclasses.replace(group, name=f"{group.name}#{seen[group.name]}")  # noqa: PLW2901
+        scored, refused = _scored(recipe, group, kernels, norm)
         reason = group.frozen
         if not reason and any(id(m.slices.variable) in shielded for m in group.made):
             reason = "protected"
         if not reason and not scored:
-            reason = "no batch normalisation with a scale follows directly"
+            reason = refused
         if reason:
             skipped.append(k.Skipped(group.name, reason))
             log.info("channels of %s are not pruned: %s", group.name, reason)
@@ -48,7 +54,7 @@ def bind(recipe: Recipe, model: keras.Model) -> "ChannelPlan":
     touched = {id(m.slices.variable) for group, _ in chosen for m in group.members}
     inside = [x for key, x in kernels.items() if key in touched]
     terms = _terms(recipe, model, channels, kernels, inside)
-    plan = ChannelPlan(recipe, model, inside, skipped, 0.0, channels, chosen, norm, terms)
+    plan = ChannelPlan(recipe, model, calibration, inside, skipped, 0.0, channels, chosen, terms)
     target = recipe.target
     if target is None or target.measured:
         return plan
@@ -60,16 +66,32 @@ def _protected(recipe: Recipe, kernels: list[k.Kernel]) -> set[int]:
     return {id(x.variable) for x, flag in zip(kernels, flags, strict=True) if flag}
 
 
-def _scored(group: Group, kernels: dict[int, k.Kernel], norm: dict | None) -> list[Member]:
-    """Returns the members whose slices are scored: kernels, what makes the channels first."""
+def _scored(
+    recipe: Recipe, group: Group, kernels: dict[int, k.Kernel], norm: dict | None
+) -> tuple[list[Member], str]:
+    """Returns the members whose slices are scored, and else why one is not.
+
+    They are kernels, what makes the channels first.
+    """
     order = {"out": 0, "through": 1, "in": 2}
     members = sorted(group.members, key=lambda m: order[m.slices.role])
     members = [m for m in members if id(m.slices.variable) in kernels]
-    if norm is None:
-        return members
-    # A scale belongs to what a kernel makes.
-    names = {m: kernels[id(m.slices.variable)].name for m in members if m.slices.role != "in"}
-    return [m for m, name in names.items() if name in norm and norm[name].scale]
+    side = getattr(recipe.criterion.definition, "SIDE", None)
+    reason = "no kernel reads them" if side == "read" else "no kernel makes them"
+    result = []
+    for member in members:
+        kernel = kernels[id(member.slices.variable)]
+        if side and (member.slices.role == "in") != (side == "read"):
+            continue
+        refused = statistics.refusal(recipe.needed, kernel)
+        if norm is not None and (kernel.name not in norm or not norm[kernel.name].scale):
+            refused = "no batch normalisation with a scale follows directly"
+        if refused:
+            reason = refused
+        else:
+            result.append(member)
+    # A trial is of a channel as a whole: whatever carries it, it is scored once.
+    return (result[:1] if "trial" in recipe.needed else result), reason
 
 
 def _terms(
@@ -106,22 +128,22 @@ class ChannelPlan(Plan):
     """A recipe bound to the groups of coupled channels of a model.
 
     Attributes:
-      recipe, model, kernels, skipped, level: as in `Plan`.
+      recipe, model, calibration, kernels, skipped, level, memory: as in `Plan`.
       channels: the labels.
       groups: what may be pruned, and of each the members that are scored.
-      norm: {kernel name: batch normalisation after it}, where the criterion asks for it.
       terms: what the cost is made of.
     """
 
     recipe: Recipe
     model: keras.Model
+    calibration: Calibration
     kernels: list[k.Kernel]
     skipped: list[k.Skipped]
     level: float
     channels: Channels
     groups: list[tuple[Group, list[Member]]]
-    norm: dict[str, keras.layers.BatchNormalization] | None
     terms: list[Term]
+    memory: dict[tuple, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def total(self) -> float:
@@ -134,12 +156,14 @@ class ChannelPlan(Plan):
             for times, labels in self.terms
         )
 
-    def masks(self, level: float | None = None) -> dict[str, np.ndarray]:
+    def masks(
+        self, level: float | None = None, scores: Scores | None = None
+    ) -> dict[str, np.ndarray]:
         """Returns masks of all variables that carry the channels; see `Plan.masks`."""
-        return self._fold(self.gone(level))
+        return self.fold(self.gone(level, scores))
 
-    def gone(self, level: float | None = None) -> np.ndarray:
-        """Returns for each label whether its channel goes, (labels,)."""
+    def gone(self, level: float | None = None, scores: Scores | None = None) -> np.ndarray:
+        """Returns for each label whether its channel goes, (labels,); see `Plan.masks`."""
         target, total = self.recipe.target, self.total
         if level is None:
             if target.measured:
@@ -149,24 +173,23 @@ class ChannelPlan(Plan):
                 )
             level = self.level
         try:
-            return self._cut(total * (1 - level))
+            return self._cut(total * (1 - level), scores)
         except allocations.Unreachable as error:
             raise self.unreachable(level, error.most, total) from None
 
-    @property
-    def most(self) -> float:
-        """The highest level that can be reached."""
+    def most(self, scores: Scores) -> float:
+        """Returns the highest level that can be reached."""
         try:
-            self._cut(-math.inf)
+            self._cut(-math.inf, scores)
         except allocations.Unreachable as error:
             return error.most / self.total
         return 1.0
 
-    def _cut(self, goal: float) -> np.ndarray:
+    def _cut(self, goal: float, scores: Scores | None) -> np.ndarray:
         """Returns which labels go so that a cost of `goal` is left."""
         keep = allocations.cut(
             self.recipe.allocation,
-            [self.layer(i) for i in range(len(self.groups))],
+            (scores or self.scores()).layers,
             lambda keep: self._cost(self._labels(keep)),
             goal,
             round_to=self.recipe.round_to,
@@ -174,15 +197,10 @@ class ChannelPlan(Plan):
         return self._labels(keep)
 
     def _labels(self, keep: list[np.ndarray]) -> np.ndarray:
-        roots = self._roots
-        gone = np.zeros(len(roots), bool)
+        gone = np.zeros(len(self.channels.roots), bool)
         for (group, _), stays in zip(self.groups, keep, strict=True):
             gone[group.labels] = ~stays
-        return gone[roots]
-
-    @property
-    def _roots(self) -> np.ndarray:
-        return self.channels.labels.roots(np.arange(len(self.channels.labels)))
+        return gone[self.channels.roots]
 
     @property
     def variables(self) -> dict[str, keras.Variable]:
@@ -191,7 +209,8 @@ class ChannelPlan(Plan):
         named = k.named(self.model).items()
         return {n: w for n, w in named if id(w) in touched and w.trainable}
 
-    def _fold(self, gone: np.ndarray) -> dict[str, np.ndarray]:
+    def fold(self, gone: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the masks that zero the channels of labels that are `gone`, (labels,)."""
         keep: dict[int, dict[int, np.ndarray]] = {}
         for (variable, axis), slices in self.channels.slices.items():
             keep.setdefault(variable, {})[axis] = ~gone[slices.labels]
@@ -200,26 +219,43 @@ class ChannelPlan(Plan):
             for name, variable in self.variables.items()
         }
 
-    def layer(self, index: int) -> allocations.Layer:
-        """Returns the channels of one group, scored."""
+    @functools.cached_property
+    def _by_variable(self) -> dict[int, k.Kernel]:
+        return {id(x.variable): x for x in self.kernels}
+
+    def layers(self, score: Scorer) -> list[allocations.Layer]:
+        """Returns the channels of all groups; see `Plan.layers`."""
+        return [self._layer(i, score) for i in range(len(self.groups))]
+
+    def _layer(self, index: int, score: Scorer) -> allocations.Layer:
         group, members = self.groups[index]
-        by_variable = {id(x.variable): x for x in self.kernels}
         scores = []
         for member in members:
-            kernel = by_variable[id(member.slices.variable)]
-            scores.append(self._score(kernel, self._view(kernel, member), index))
-        sizes = np.zeros(len(group), np.int64)
-        for member in group.members:  # also those that this criterion has no score for
-            if kernel := by_variable.get(id(member.slices.variable)):
-                rest = kernel.size // kernel.variable.shape[member.slices.axis]
-                sizes += np.bincount(member.index, minlength=len(group)) * rest
+            kernel = self._by_variable[id(member.slices.variable)]
+            scores.append(score(kernel, self._view(kernel, member), index))
         joined = self.recipe.granularity("joined", scores)
+        # Also those that this criterion has no score for.
+        carriers = [m for m in group.members if id(m.slices.variable) in self._by_variable]
         return allocations.Layer(
-            kernel=by_variable[id(members[0].slices.variable)],
+            name=group.name,
+            kernel=self._by_variable[id(members[0].slices.variable)],
             scores=joined,
-            sizes=sizes,
+            sizes=sum(m.weights(len(group)) for m in carriers),
             locked=self.recipe.locked(joined),
         )
+
+    def without(self, index: int, gone: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the masks of all that carries these channels; see `Plan.without`."""
+        return self.fold(self._alone(index, gone))
+
+    def saved(self, index: int, gone: np.ndarray) -> float:
+        """Returns what the smaller model saves; see `Plan.saved`."""
+        return self.total - self._cost(self._alone(index, gone))
+
+    def _alone(self, index: int, gone: np.ndarray) -> np.ndarray:
+        keep = [np.ones(len(group), bool) for group, _ in self.groups]
+        keep[index] = ~gone
+        return self._labels(keep)
 
     def _view(self, kernel: k.Kernel, member: Member) -> registry.Method:
         """Returns the granularity whose units are the group's channels in one kernel."""
@@ -229,18 +265,34 @@ class ChannelPlan(Plan):
             own = kernel.restore(array)
             return granularity("unroll", own, axis, member.positions, member.index)
 
-        return registry.Method(granularity.name, SimpleNamespace(unroll=unroll), {})
+        name = f"{granularity.name} along axis {axis}"
+        return registry.Method(name, SimpleNamespace(unroll=unroll), {})
 
-    def _score(self, kernel: k.Kernel, view: registry.Method, index: int) -> np.ndarray:
-        weight = kernel.read()
-        gamma: Callable[[], np.ndarray] = lambda: keras.ops.convert_to_numpy(  # noqa: E731
-            self.norm[kernel.name].gamma
-        )
-        inputs = criteria.Inputs(
-            weight=lambda: weight,
-            units=lambda: view("unroll", weight),
-            bn_scale=gamma,
-            # The same for all members of a group, so that joining them changes nothing.
-            rng=lambda: np.random.default_rng([self.recipe.seed, index]),
-        )
-        return criteria.score(self.recipe.criterion, view, inputs, kernel.layer.name)
+    def trial(self, index: int) -> Trial:
+        """Returns what tries out the loss without some channels of one group."""
+        group, _ = self.groups[index]
+        readers: dict[str, list[Member]] = {}
+        for member in group.members:
+            kernel = self._by_variable.get(id(member.slices.variable))
+            if kernel and member.slices.role == "in":
+                readers.setdefault(kernel.name, []).append(member)
+        kernels = [x for x in self.kernels if x.name in readers]
+
+        def without(units: np.ndarray) -> dict[str, np.ndarray]:
+            """A channel that nothing reads is gone."""
+            return {
+                x.name: np.stack([x.canonical(_unread(x, readers[x.name], u)) for u in units])
+                for x in kernels
+            }
+
+        return Trial(self.calibration, kernels, len(group), without)
+
+
+def _unread(kernel: k.Kernel, members: list[Member], gone: np.ndarray) -> np.ndarray:
+    """Returns the mask of a kernel that reads none of the channels that are `gone`."""
+    mask = np.ones(tuple(kernel.variable.shape), bool)
+    for member in members:
+        place = [slice(None)] * mask.ndim
+        place[member.slices.axis] = member.positions[gone[member.index]]
+        mask[tuple(place)] = False
+    return mask

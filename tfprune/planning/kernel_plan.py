@@ -8,15 +8,17 @@ import keras
 import numpy as np
 
 from tfprune import allocation as allocations
-from tfprune import criteria, granularity, targets
+from tfprune import criteria, granularity, statistics, targets
+from tfprune.calibration import Calibration
 from tfprune.graph import kernels as k
 from tfprune.graph import macs, norms
-from tfprune.planning.recipe import Plan, Recipe
+from tfprune.planning.recipe import Plan, Recipe, Scorer, Scores
+from tfprune.planning.trial import Trial
 
 log = logging.getLogger("tfprune")
 
 
-def bind(recipe: Recipe, model: keras.Model) -> "KernelPlan":
+def bind(recipe: Recipe, model: keras.Model, calibration: Calibration) -> "KernelPlan":
     """Returns the plan; see `Recipe.bind`."""
     everything, skipped = k.find(model)
     shielded = k.protected(everything, recipe.protect)
@@ -32,7 +34,7 @@ def bind(recipe: Recipe, model: keras.Model) -> "KernelPlan":
             chosen.append(kernel)
     if not chosen:
         raise recipe.nothing(model, skipped)
-    plan = KernelPlan(recipe, model, chosen, skipped, norm=norm)
+    plan = KernelPlan(recipe, model, calibration, chosen, skipped)
     return plan if recipe.target is None else _budgeted(plan, recipe.target, everything)
 
 
@@ -40,6 +42,8 @@ def _refusal(recipe: Recipe, kernel: k.Kernel, norm: dict | None) -> str:
     """Returns why a kernel can't be pruned in these words, or an empty string."""
     if norm is not None and (kernel.name not in norm or not norm[kernel.name].scale):
         return "no batch normalisation with a scale follows directly"
+    if reason := statistics.refusal(recipe.needed, kernel):
+        return reason
     if recipe.granularity.has("refuses"):
         return recipe.granularity("refuses", kernel.shape)
     return ""
@@ -73,20 +77,20 @@ class KernelPlan(Plan):
     """A recipe bound to the kernels of a model.
 
     Attributes:
-      recipe, model, kernels, skipped, level: as in `Plan`.
-      norm: {kernel name: batch normalisation after it}, where the criterion asks for it.
+      recipe, model, calibration, kernels, skipped, level, memory: as in `Plan`.
       uses: {kernel name: cost of one weight}, how often it is multiplied; 1 each if None.
       fixed: the model's cost beyond these kernels.
     """
 
     recipe: Recipe
     model: keras.Model
+    calibration: Calibration
     kernels: list[k.Kernel]
     skipped: list[k.Skipped]
-    norm: dict[str, keras.layers.BatchNormalization] | None = None
     uses: dict[str, int] | None = None
     level: float = 0.0
     fixed: float = 0.0
+    memory: dict[tuple, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def cost(self) -> int:
@@ -101,11 +105,13 @@ class KernelPlan(Plan):
     def _price(self, kernel: k.Kernel) -> int:
         return 1 if self.uses is None else self.uses[kernel.name]
 
-    def masks(self, level: float | None = None) -> dict[str, np.ndarray]:
+    def masks(
+        self, level: float | None = None, scores: Scores | None = None
+    ) -> dict[str, np.ndarray]:
         """Returns the masks of the kernels; see `Plan.masks`."""
         level = self.level if level is None else level
         recipe = self.recipe
-        layers = [self._layer(i, kernel) for i, kernel in enumerate(self.kernels)]
+        layers = (scores or self.scores()).layers
         costs = [layer.sizes * self._price(layer.kernel) for layer in layers]
         by_sparsity = recipe.target is None or recipe.target.kind == "sparsity"
         try:
@@ -123,22 +129,43 @@ class KernelPlan(Plan):
             for kernel, units in zip(self.kernels, keep, strict=True)
         }
 
-    def _layer(self, index: int, kernel: k.Kernel) -> allocations.Layer:
-        recipe, weight = self.recipe, kernel.read()
-        inputs = criteria.Inputs(
-            weight=lambda: weight,
-            units=lambda: recipe.granularity("unroll", weight),
-            bn_scale=lambda: keras.ops.convert_to_numpy(self.norm[kernel.name].gamma),
-            # The same numbers at every call: a random mask only grows along a schedule.
-            rng=lambda: np.random.default_rng([recipe.seed, index]),
-        )
-        scores = criteria.score(recipe.criterion, recipe.granularity, inputs, kernel.layer.name)
+    def layers(self, score: Scorer) -> list[allocations.Layer]:
+        """Returns the units of all kernels; see `Plan.layers`."""
+        pairs = enumerate(self.kernels)
+        return [self._layer(x, score(x, self.recipe.granularity, i)) for i, x in pairs]
+
+    def _layer(self, kernel: k.Kernel, scores: np.ndarray) -> allocations.Layer:
+        recipe = self.recipe
         locked = recipe.locked(scores)
         if recipe.granularity.has("stays"):
-            locked |= recipe.granularity("stays", scores)
+            stays = recipe.granularity("stays", scores)
+            # What stays anyway is counted among those that are kept, equal scores or not.
+            locked = stays | recipe.locked(np.where(stays, np.inf, scores))
         return allocations.Layer(
+            name=kernel.name,
             kernel=kernel,
             scores=scores,
             sizes=granularity.sizes(recipe.granularity, kernel.shape),
             locked=locked,
         )
+
+    def without(self, index: int, gone: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the mask of one kernel; see `Plan.without`."""
+        kernel = self.kernels[index]
+        return {kernel.name: kernel.restore(self.recipe.granularity("fold", ~gone, kernel.shape))}
+
+    def saved(self, index: int, gone: np.ndarray) -> float:
+        """Returns what these units of one kernel cost; see `Plan.saved`."""
+        kernel = self.kernels[index]
+        sizes = granularity.sizes(self.recipe.granularity, kernel.shape)
+        return float(sizes[gone].sum() * self._price(kernel))
+
+    def trial(self, index: int) -> Trial:
+        """Returns what tries out the loss without some units of one kernel."""
+        kernel, view = self.kernels[index], self.recipe.granularity
+        count = len(view("unroll", np.ones(kernel.shape, bool)))
+
+        def without(units: np.ndarray) -> dict[str, np.ndarray]:
+            return {kernel.name: np.stack([view("fold", ~u, kernel.shape) for u in units])}
+
+        return Trial(self.calibration, [kernel], count, without)

@@ -2,17 +2,32 @@
 
 import abc
 import dataclasses
+import functools
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
 from tfprune import allocation as allocations
-from tfprune import criteria, targets
+from tfprune import criteria, linalg, registry, statistics, targets
 from tfprune import granularity as granularities
+from tfprune import masks as attached
+from tfprune.calibration import Calibration
 from tfprune.graph import kernels as k
+from tfprune.graph import norms
+from tfprune.planning.trial import Trial
 from tfprune.registry import Method
+
+log = logging.getLogger("tfprune")
+
+# (kernel, view of its units, number of the layer) -> the units' scores.
+Scorer = Callable[[k.Kernel, Method, int], np.ndarray]
+
+# What becomes of the weights that stay: what the criterion says, the least change of each layer's
+# output, or nothing.
+CORRECTIONS = ("own", "least_squares", "none")
 
 # The words that `prune` and `Pruner` have in common.
 WORDS = (
@@ -20,6 +35,7 @@ WORDS = (
     "criterion",
     "granularity",
     "allocation",
+    "correction",
     "protect",
     "min_keep",
     "max_sparsity",
@@ -36,6 +52,7 @@ class Recipe:
     criterion: Method
     granularity: Method
     allocation: Method
+    correction: str
     protect: Sequence[str]
     min_keep: int
     max_sparsity: float
@@ -50,6 +67,7 @@ class Recipe:
         criterion: object = "magnitude",
         granularity: object = "weight",
         allocation: object = "global",
+        correction: str = "own",
         protect: Sequence[str] = (),
         min_keep: int = 1,
         max_sparsity: float = 1.0,
@@ -63,19 +81,21 @@ class Recipe:
             raise ValueError(f"max_sparsity={max_sparsity!r}: a share above 0, up to 1, is needed")
         if not isinstance(round_to, int) or round_to < 1:
             raise ValueError(f"round_to={round_to!r}: a number of channels, 1 or more, is needed")
-        method = criteria.get(criterion)
-        criteria.needs(method)
+        if correction not in CORRECTIONS:
+            raise registry.unknown("correction", str(correction), CORRECTIONS)
         recipe = cls(
             target=None if target is None else targets.parse(target),
-            criterion=method,
+            criterion=criteria.get(criterion),
             granularity=granularities.get(granularity),
             allocation=allocations.get(allocation),
+            correction=correction,
             protect=(protect,) if isinstance(protect, str) else protect,
             min_keep=min_keep,
             max_sparsity=max_sparsity,
             round_to=round_to,
             seed=seed,
         )
+        criteria.check(recipe.criterion, recipe.granularity)
         if recipe.granularity.has("refuses"):
             # Options out of range are an error before any model is seen.
             recipe.granularity("refuses", (1, 1))
@@ -94,19 +114,49 @@ class Recipe:
         """Whether units are coupled channels and not parts of one kernel."""
         return getattr(self.granularity.definition, "COUPLED", False)
 
-    def bind(self, model: keras.Model) -> "Plan":
-        """Returns the plan for a built `model`.
+    @property
+    def needed(self) -> set[str]:
+        """The inputs without which a kernel can't be scored, or corrected by the criterion."""
+        wanted = criteria.needs(self.criterion)
+        if self.correction == "own" and self.criterion.has("correct"):
+            wanted |= criteria.needs(self.criterion, "correct")
+        return wanted
+
+    @property
+    def inputs(self) -> set[str]:
+        """All that scores and corrections are made from."""
+        return self.needed | ({"gram"} if self.correction == "least_squares" else set())
+
+    def _check_data(self, data: object) -> None:
+        """Checks that there are calibration data if anything is made from them.
+
+        Raises:
+          ValueError: if not.
+        """
+        if data is None and (statistics.needs_data(self.inputs) or "trial" in self.inputs):
+            what = f"criterion {self.criterion.name!r}"
+            if self.correction == "least_squares":
+                what = "correction 'least_squares'"
+            raise ValueError(
+                f"{what} is computed from data: pass data=, some hundred training examples, such "
+                "as train.take(16) or (x[:1024], y[:1024])"
+            )
+
+    def bind(self, model: keras.Model, *, data: object = None, loss: object = None) -> "Plan":
+        """Returns the plan for a built `model`, scored on `data` by `loss`; see `Calibration`.
 
         Raises:
           ValueError: if the model is not built, has nothing to prune, a pattern of `protect`
             matches nothing, channels are to be pruned and can't be followed, or MACs are asked of
-            a model that leaves its input size open.
+            a model that leaves its input size open, or scores need data and there are none.
         """
+        self._check_data(data)
+        calibration = Calibration(model, data, loss=loss, seed=self.seed)
         if self.coupled:
             from tfprune.planning.channel_plan import bind
         else:
             from tfprune.planning.kernel_plan import bind
-        return bind(self, model)
+        return bind(self, model, calibration)
 
     def locked(self, scores: np.ndarray) -> np.ndarray:
         """Returns which units of a layer stay by `min_keep` and `max_sparsity`, (n_units,)."""
@@ -126,22 +176,39 @@ class Recipe:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The units of a plan by the weights as they are at one moment.
+
+    Attributes:
+      layers: what can be pruned, scored.
+      given: {statistic: {kernel name: array}} from which they were made.
+    """
+
+    layers: list[allocations.Layer]
+    given: dict[str, dict[str, np.ndarray]]
+
+
 class Plan(abc.ABC):
     """A recipe bound to a model: gives the masks for any level of pruning.
 
     Attributes:
       recipe: the words.
       model: the model they are bound to.
+      calibration: the model with the data and the loss that scores are made from.
       kernels: what may be pruned.
       skipped: what may not, and why.
       level: what the target amounts to: the share of the cost to remove.
+      memory: scores that add up.
     """
 
     recipe: Recipe
     model: keras.Model
+    calibration: Calibration
     kernels: list[k.Kernel]
     skipped: list[k.Skipped]
     level: float
+    memory: dict[tuple, np.ndarray]
 
     @property
     @abc.abstractmethod
@@ -149,16 +216,174 @@ class Plan(abc.ABC):
         """{name: variable} of all that `masks` has a mask for."""
 
     @abc.abstractmethod
-    def masks(self, level: float | None = None) -> dict[str, np.ndarray]:
+    def masks(
+        self, level: float | None = None, scores: Scores | None = None
+    ) -> dict[str, np.ndarray]:
         """Returns {variable name: bool mask of its shape} by the weights as they are now.
 
         Args:
           level: the share of the cost to remove; the target's if None.
+          scores: those of `self.scores()`, which are made anew if None.
 
         Raises:
           ValueError: for NaN weights or scores, or a level that can't be reached; it says the
             nearest that can.
         """
+
+    @abc.abstractmethod
+    def layers(self, score: "Scorer") -> list[allocations.Layer]:
+        """Returns all units, scored by `score`."""
+
+    @abc.abstractmethod
+    def without(self, index: int, gone: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns {variable name: bool mask of its shape} when these units of one layer go."""
+
+    @abc.abstractmethod
+    def saved(self, index: int, gone: np.ndarray) -> float:
+        """Returns the cost that goes with these units of one layer, all others there."""
+
+    @abc.abstractmethod
+    def trial(self, index: int) -> Trial:
+        """Returns what tries out the loss without some units of one layer."""
+
+    @functools.cached_property
+    def norm(self) -> dict[str, keras.layers.BatchNormalization]:
+        """{kernel name: the batch normalisation that follows it}."""
+        return norms.following(self.model, self.kernels)
+
+    def scores(self) -> Scores:
+        """Returns the units, scored by the weights as they are now.
+
+        Raises:
+          ValueError: for NaN weights, scores or statistics, and for bad calibration data.
+        """
+        criterion = self.recipe.criterion
+        given = statistics.collect(
+            self.recipe.inputs, self.calibration, self.kernels, criterion.options
+        )
+        held = attached.of(self.model)
+        layers = self.layers(functools.partial(self._score, given, held))
+        return Scores(layers, given)
+
+    def check(self, level: float | None = None) -> None:
+        """Checks that a level, or the target's, can be reached, without any criterion.
+
+        Raises:
+          ValueError: if it can't, or a weight is NaN.
+        """
+        self.masks(level, Scores(self.unscored(), {}))
+
+    def unscored(self) -> list[allocations.Layer]:
+        """Returns the units, as if all mattered alike."""
+
+        def equal(kernel: k.Kernel, view: Method, index: int) -> np.ndarray:
+            del index
+            return np.zeros(len(view("unroll", kernel.read())))
+
+        return self.layers(equal)
+
+    def _score(
+        self, given: dict, held: dict, kernel: k.Kernel, view: Method, index: int
+    ) -> np.ndarray:
+        """Returns the scores of the units that `view` sees in one kernel."""
+        criterion = self.recipe.criterion
+        inputs = self._inputs(criteria.needs(criterion), given, kernel, view, index)
+        scores = criteria.score(criterion, view, inputs, kernel.shape, kernel.layer.name)
+        if getattr(criterion.definition, "ACCUMULATES", False):
+            key = kernel.name, view.name, index
+            scores = self.memory[key] = scores + self.memory.get(key, 0.0)
+        if kernel.name in held:  # what was pruned before goes first, whatever the criterion
+            alive = view("unroll", kernel.canonical(held[kernel.name])).any(axis=1)
+            scores = np.where(alive, scores, np.nextafter(scores.min(), -np.inf))
+        return scores
+
+    def _inputs(
+        self, wanted: set[str], given: dict, kernel: k.Kernel, view: Method, index: int
+    ) -> dict[str, object]:
+        granularity = self.recipe.granularity
+        local = {
+            "weight": kernel.read,
+            "units": lambda: view("unroll", kernel.read()),
+            "unroll": lambda: functools.partial(view, "unroll"),
+            "bn_scale": lambda: keras.ops.convert_to_numpy(self.norm[kernel.name].gamma),
+            # The same numbers at every call: a random mask only grows along a schedule.
+            "rng": lambda: np.random.default_rng([self.recipe.seed, index]),
+            "pattern": lambda: granularity("pattern") if granularity.has("pattern") else None,
+            "trial": lambda: self.trial(index),
+        }
+        return {
+            name: local[name]() if name in local else given[name][kernel.name] for name in wanted
+        }
+
+    def apply(self, level: float | None = None) -> dict[str, np.ndarray]:
+        """Prunes the model: attaches masks, sets the weights that stay to what they become.
+
+        Args:
+          level: as in `masks`.
+
+        Returns:
+          The masks.
+
+        Raises:
+          ValueError: as `masks` and `scores`; the model is then unchanged.
+        """
+        scores = self.scores()
+        new = self.masks(level, scores)
+        if self.recipe.coupled:  # single weights that were pruned before stay pruned
+            held = attached.of(self.model)
+            new = {name: mask & held.get(name, True) for name, mask in new.items()}
+        new, weights = self.corrected(new, scores)
+        variables = self.variables
+        for name, value in weights.items():
+            variables[name].assign(value)
+        attached.attach(self.model, new)
+        return new
+
+    def corrected(
+        self, masks: dict[str, np.ndarray], scores: Scores
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Returns the masks, some of which a correction may move, and what kernels become.
+
+        Both are {variable name: array of its shape}.
+        """
+        criterion = self.recipe.criterion
+        own = self.recipe.correction == "own" and criterion.has("correct")
+        if not own and self.recipe.correction != "least_squares":
+            return masks, {}
+        masks, weights = dict(masks), {}
+        for index, kernel in enumerate(self.kernels):
+            if kernel.name not in masks or masks[kernel.name].all():
+                continue
+            mask = kernel.canonical(masks[kernel.name])
+            wanted = criteria.needs(criterion, "correct") if own else {"gram"}
+            if reason := statistics.refusal(wanted, kernel):
+                log.info("%s is not corrected: %s", kernel.name, reason)
+                continue
+            if own:
+                result = self._own_correction(kernel, mask, index, scores)
+            else:
+                result = linalg.refit(kernel.read(), mask, scores.given["gram"][kernel.name])
+            value, mask = result if isinstance(result, tuple) else (result, mask)
+            if value.shape != kernel.shape or not np.isfinite(value).all():
+                raise ValueError(
+                    f"the correction of layer {kernel.layer.name!r} is not finite, or not of "
+                    f"shape {kernel.shape}: choose correction='none'"
+                )
+            masks[kernel.name] = kernel.restore(mask)
+            weights[kernel.name] = kernel.restore(value)
+        return masks, weights
+
+    def _own_correction(
+        self, kernel: k.Kernel, mask: np.ndarray, index: int, scores: Scores
+    ) -> object:
+        wanted = criteria.needs(self.recipe.criterion, "correct")
+        inputs = self._inputs(wanted, scores.given, kernel, self.recipe.granularity, index)
+        return self.recipe.criterion("correct", mask=mask, **inputs)
+
+    def sparsity(self, masks: dict[str, np.ndarray]) -> float:
+        """Returns the fraction of the kernels' weights that `masks` prune."""
+        values = [masks[kernel.name] for kernel in self.kernels]
+        return 1 - sum(int(m.sum()) for m in values) / sum(m.size for m in values)
 
     def unreachable(self, level: float, most: float, total: float) -> ValueError:
         """Returns the error for a level beyond the `most` that can be removed of a cost `total`."""

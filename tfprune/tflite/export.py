@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfprune import registry
+from tfprune.graph import precision
 from tfprune.measurement import runtime, size
-from tfprune.tflite import convert, precision, samples
+from tfprune.tflite import convert, samples
 from tfprune.tflite.reference import Reference, build_reference
 from tfprune.tflite.variants import VARIANTS, Variant
 

@@ -6,6 +6,8 @@ output channel. Layers that no batch normalisation follows directly are left as 
 
 import numpy as np
 
+SIDE = "made"  # a scale belongs to what a kernel makes
+
 
 def score(weight: np.ndarray, bn_scale: np.ndarray) -> np.ndarray:
     """Returns |gamma| of the weight's output channel, one a weight."""

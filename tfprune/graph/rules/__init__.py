@@ -14,7 +14,7 @@ channels go (`resize`), and what can't be removed (`freeze`).
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import keras
@@ -76,6 +76,11 @@ def unknown(g: "Channels", v: "Visit") -> "list[Axes]":
     for axes in v.axes:
         g.freeze(axes, reason)
     return [[None] * len(shape) for shape in v.outputs]
+
+
+def several(axis: int | Sequence[int]) -> list[int]:
+    """Returns the axes that an operation names by one number or by several."""
+    return list(axis) if isinstance(axis, (tuple, list)) else [axis]
 
 
 @functools.cache

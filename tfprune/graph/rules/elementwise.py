@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 
-from tfprune.graph.rules import rule, unknown
+from tfprune.graph.rules import rule, several, unknown
 
 # With these zero and zero make zero, unless a constant takes part.
 _KEEP_ZERO = ("Add", "Subtract", "Maximum", "Minimum", "Average", "CustomScaleLayer")
@@ -108,20 +108,18 @@ def _masking(g, v):
 
 
 @rule(
-    *[
-        "Dropout",
-        "SpatialDropout1D",
-        "SpatialDropout2D",
-        "SpatialDropout3D",
-        "GaussianDropout",
-        "GaussianNoise",
-        "AlphaDropout",
-        "ActivityRegularization",
-        "Identity",
-        "StochasticDepth",
-        "StopGradient",
-        "Cast",
-    ]
+    "Dropout",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "GaussianDropout",
+    "GaussianNoise",
+    "AlphaDropout",
+    "ActivityRegularization",
+    "Identity",
+    "StochasticDepth",
+    "StopGradient",
+    "Cast",
 )
 def _same(g, v):
     del g
@@ -155,8 +153,7 @@ def _layer_scale(g, v):
 
 @rule("Softmax")
 def _softmax(g, v):
-    axes = v.op.axis if isinstance(v.op.axis, (tuple, list)) else (v.op.axis,)
-    g.freeze([v.x[a] for a in axes], f"softmax in {v.op.name!r} mixes them")
+    g.freeze([v.x[a] for a in several(v.op.axis)], f"softmax in {v.op.name!r} mixes them")
     for mask in v.axes[1:]:
         g.freeze(mask, f"{v.op.name!r} takes them for a mask")
     g.moves_zero(v.x)

@@ -20,12 +20,21 @@ def _conv(g, v):
         g.resize(layer, **{"units" if len(layer.kernel.shape) == 2 else "filters": out})
     else:
         _whole_groups(g, layer, x, out, groups)
-    g.use(layer, layer.bias, "out", {-1: out})
     if layer.bias is not None:
         g.moves_zero(v.x[:-1])
-    result = [*v.x[:-1], out] if len(layer.kernel.shape) == 2 else [*[None] * (len(v.x) - 1), out]
-    g.activate(result, layer.activation, f"in {layer.name!r}")
-    return result
+    others = v.x[:-1] if len(layer.kernel.shape) == 2 else None
+    return _biased(g, v, "out", out, others)
+
+
+def _biased(g, v, role, out, others=None):
+    """Returns the output's labels after bias and activation: `out` last, of the other axes none."""
+    g.use(v.op, v.op.bias, role, {-1: out})
+    return _activated(g, v, [*(others or [None] * (len(v.x) - 1)), out])
+
+
+def _activated(g, v, axes):
+    g.activate(axes, v.op.activation, f"in {v.op.name!r}")
+    return axes
 
 
 def _whole_groups(g, layer, x, out, groups):
@@ -51,11 +60,8 @@ def _conv_transpose(g, v):
     out = g.fresh(layer.kernel.shape[-2])
     g.use(layer, layer.kernel, "in", {-1: v.x[-1]})
     g.use(layer, layer.kernel, "out", {-2: out})
-    g.use(layer, layer.bias, "out", {-1: out})
     g.resize(layer, filters=out)
-    result = [*[None] * (len(v.x) - 1), out]
-    g.activate(result, layer.activation, f"in {layer.name!r}")
-    return result
+    return _biased(g, v, "out", out)
 
 
 @rule("DepthwiseConv1D", "DepthwiseConv2D")
@@ -65,11 +71,7 @@ def _depthwise(g, v):
     g.use(layer, layer.kernel, "through", {-2: x})
     if x is None:  # its outputs can't go one by one: they are a multiple of the inputs
         return v.x
-    out = np.repeat(x, layer.depth_multiplier)
-    g.use(layer, layer.bias, "through", {-1: out})
-    result = [*[None] * (len(v.x) - 1), out]
-    g.activate(result, layer.activation, f"in {layer.name!r}")
-    return result
+    return _biased(g, v, "through", np.repeat(x, layer.depth_multiplier))
 
 
 @rule("SeparableConv1D", "SeparableConv2D")
@@ -81,11 +83,8 @@ def _separable(g, v):
     g.use(layer, layer.depthwise_kernel, "through", {-2: x})
     g.use(layer, layer.pointwise_kernel, "in", {-2: wide})
     g.use(layer, layer.pointwise_kernel, "out", {-1: out})
-    g.use(layer, layer.bias, "out", {-1: out})
     g.resize(layer, filters=out)
-    result = [*[None] * (len(v.x) - 1), out]
-    g.activate(result, layer.activation, f"in {layer.name!r}")
-    return result
+    return _biased(g, v, "out", out)
 
 
 @rule("Embedding")
@@ -138,5 +137,4 @@ def _einsum(g, v):
         config["output_shape"] = tuple(shape)
 
     g.edit(layer, edit)
-    g.activate(axes, layer.activation, f"in {layer.name!r}")
-    return axes
+    return _activated(g, v, axes)

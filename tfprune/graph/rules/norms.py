@@ -1,6 +1,6 @@
 """Normalisation: a scale and a shift for each channel, and statistics that may run over them."""
 
-from tfprune.graph.rules import rule
+from tfprune.graph.rules import rule, several
 
 
 @rule("BatchNormalization")
@@ -15,9 +15,8 @@ def _batch(g, v):
 
 @rule("LayerNormalization", "RMSNormalization", "LayerNorm", "RMSNorm")
 def _layer(g, v):
-    axis = v.op.axis
-    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    g.freeze([v.x[a] for a in axes], f"{v.op.name!r} normalises by statistics over all of them")
+    over = [v.x[a] for a in several(v.op.axis)]
+    g.freeze(over, f"{v.op.name!r} normalises by statistics over all of them")
     g.moves_zero(v.x)
     return v.x
 
@@ -46,8 +45,7 @@ def _group(g, v):
 
 @rule("UnitNormalization")
 def _unit(g, v):
-    axes = v.op.axis if isinstance(v.op.axis, (tuple, list)) else (v.op.axis,)
-    for axis in axes:
+    for axis in several(v.op.axis):
         g.counts(v.x[axis])  # zeros add nothing to the norm
     return v.x
 

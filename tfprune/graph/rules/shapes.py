@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tfprune.graph.rules import rule, unknown
+from tfprune.graph.rules import rule, several, unknown
 
 
 @rule("Concatenate")
@@ -145,16 +145,15 @@ def _moveaxis(g, v):
 def _expand_dims(g, v):
     del g
     result = v.x
-    axes = v.op.axis if isinstance(v.op.axis, (tuple, list)) else (v.op.axis,)
-    for axis in sorted(a % len(v.outputs[0]) for a in axes):
+    for axis in sorted(a % len(v.outputs[0]) for a in several(v.op.axis)):
         result.insert(axis, None)
     return result
 
 
 @rule("Squeeze")
 def _squeeze(g, v):
-    axes = v.op.axis if isinstance(v.op.axis, (tuple, list)) else (v.op.axis,)
-    if axes == (None,):
+    axes = several(v.op.axis)
+    if axes == [None]:
         axes = [i for i, size in enumerate(v.shapes[0]) if size == 1]
         g.edit(v.op, lambda config, kept: config.update(axis=tuple(axes)))
     gone = {v.axis(a) for a in axes}
@@ -244,9 +243,7 @@ def _global_pool(g, v):
 
 @rule("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Prod", "Any", "All")
 def _reduce(g, v):
-    axes = v.op.axis
-    axes = [axes] if isinstance(axes, int) else axes
-    over = set(range(len(v.x))) if axes is None else {v.axis(a) for a in axes}
+    over = _over(v)
     g.freeze([v.x[i] for i in over], f"{v.op.name!r} reduces over them")
     if getattr(v.op, "initial", None) is not None:
         g.moves_zero(v.x)
@@ -257,11 +254,15 @@ def _reduce(g, v):
 
 @rule("Flip")
 def _flip(g, v):
-    axes = v.op.axis
-    axes = range(len(v.x)) if axes is None else [axes] if isinstance(axes, int) else axes
-    flipped = {v.axis(a) for a in axes}
     del g
+    flipped = _over(v)
     return [x if x is None or i not in flipped else x[::-1] for i, x in enumerate(v.x)]
+
+
+def _over(v):
+    """Returns the axes that an operation works along, counted from the front; None is all."""
+    axes = range(len(v.x)) if v.op.axis is None else several(v.op.axis)
+    return {v.axis(a) for a in axes}
 
 
 @rule("TimeDistributed")

@@ -1,0 +1,18 @@
+"""Magnitude of what each weight multiplies: the mean over examples of the sum of |x|."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfprune.calibration import Calibration
+from tfprune.graph import taps
+from tfprune.graph.kernels import Kernel
+from tfprune.statistics._inputs import by_weight
+
+refuses = taps.refuses
+
+
+def collect(calibration: Calibration, kernels: Sequence[Kernel]) -> dict[str, np.ndarray]:
+    """Returns it in the kernel's shape, the same for all outputs of a group."""
+    return by_weight(calibration, kernels, tf.abs)
