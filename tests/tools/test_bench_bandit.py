@@ -2,9 +2,12 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools/bench_bandit.py"
 
 
+@pytest.mark.slow
 def test_it_times_both_and_compares_their_scores():
     flags = ["--model=digits_cnn", "--dataset=digits", "--preprocess=unit"]
     more = ["--calibration_samples=32", "--granularities=filter", "--policies=ucb1", "--batch=8"]

@@ -2,9 +2,12 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_it_times_the_smaller_network_against_the_dense_one():
     done = subprocess.run(
         [

@@ -8,7 +8,8 @@ import pytest
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools/bench_overhead.py"
 
 
-@pytest.mark.parametrize("side", ["tfprune", pytest.param("tfmot", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["tfprune", "tfmot"])
 def test_it_times_both_models(side):
     flags = ["--steps=8", "--batch=4", "--frequency=2", f"--side={side}"]
     done = subprocess.run(
