@@ -31,7 +31,7 @@ def test_no_general_name_is_left_in_site_packages(distribution):
     assert any(name.startswith("tfprune/pipelines/recipes/") for name in names)
 
 
-@pytest.mark.parametrize("name", ["tfprune-prune", "tfprune-train"])
+@pytest.mark.parametrize("name", ["tfprune-prune", "tfprune-sensitivity", "tfprune-train"])
 def test_commands_run_from_any_directory(distribution, name, tmp_path):
     command = shutil.which(name, path=sysconfig.get_path("scripts"))
     done = subprocess.run(
