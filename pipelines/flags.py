@@ -51,9 +51,11 @@ flags.DEFINE_float(
     lower_bound=0.0,
 )
 
-SPARSIFY = ("growing_l2", "group_lasso", "bn_l1", "soft")
+SPARSIFY = ("growing_l2", "group_lasso", "bn_l1", "soft", "centripetal")
 
-CORRECTIONS = ("own", "least_squares", "none")
+CORRECTIONS = ("own", "least_squares", "merge", "none")
+
+INITIALISATIONS = ("linear", "density", "kmeans++", "random")
 
 SCORING = {
     "criterion": ("magnitude", f"How much a unit matters: {_names('tfprune.criteria')}."),
@@ -66,7 +68,12 @@ SCORING = {
 }
 
 PRUNING = {
-    "target": ("sparsity:0.8", f"What to reach: {', '.join(k + ':' for k in targets.KINDS)}"),
+    "target": (
+        "sparsity:0.8",
+        f"What to reach: {', '.join(k + ':' for k in targets.KINDS)}, "
+        "each with a number; or redundant, what a criterion with a threshold or a number of "
+        "clusters finds, such as kmeans(clusters=0.5).",
+    ),
     "allocation": (
         "global",
         f"How layers share it: {_names('tfprune.allocation')}; sensitivity('runs/scan/"
@@ -91,7 +98,8 @@ def define_scoring() -> None:
         "own",
         CORRECTIONS,
         "What the weights that stay become: what the criterion says, what changes each layer's "
-        "output least, or what they are.",
+        "output least, (channels) with what read a removed one added to its nearest, or what they "
+        "are.",
     )
     flags.DEFINE_list("protect", [], "Names or glob patterns of layers to leave dense.")
     flags.DEFINE_integer(
@@ -158,12 +166,36 @@ def define_pruning() -> None:
         "sparsify",
         "none",
         ["none", *SPARSIFY],
-        "Trains before channels are pruned: with a penalty that empties some of them, or (soft) "
-        "zeroing the lowest after each epoch.",
+        "Trains before channels are pruned: with a penalty that empties some of them, (soft) "
+        "zeroing the lowest after each epoch, or (centripetal) drawing those of a cluster together "
+        "until they are the same.",
     )
     flags.DEFINE_integer("sparsify_epochs", 10, "Epochs of it.", lower_bound=1)
     flags.DEFINE_float(
         "sparsify_strength", None, "Of the penalty; each kind has its default.", lower_bound=0.0
+    )
+    flags.DEFINE_integer(
+        "cluster_weights",
+        None,
+        "After pruning, has each kernel share so many values, zero among them, and fine-tunes "
+        "these; by default weights are not shared.",
+        lower_bound=2,
+    )
+    flags.DEFINE_integer("cluster_epochs", 5, "Epochs of it; 0 only shares.", lower_bound=0)
+    flags.DEFINE_enum(
+        "cluster_initialisation", "linear", INITIALISATIONS, "The values k-means begins with."
+    )
+    flags.DEFINE_enum(
+        "cluster_per",
+        "tensor",
+        ["tensor", "channel"],
+        "What shares them: a kernel, or each of its output channels.",
+    )
+    flags.DEFINE_string(
+        "filters_of",
+        None,
+        "The layer whose filters the report shows, as --granularity=filter or channel leaves them; "
+        "by default the one that lost most.",
     )
     flags.DEFINE_string(
         "target_variant", "float32", "The TFLite file that a target in bytes or latency is about."

@@ -14,8 +14,10 @@ The first removes channels: the model is made smaller, then fine-tuned.
 """
 
 import dataclasses
+import functools
 import json
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from absl import flags, logging
@@ -79,6 +81,7 @@ def _run(run: runs.Run) -> dict:
         "theoretical_speedup": base["macs"] / max(after["nonzero_macs"], 1),
         "layers": facts.layers(pruned),
         "channels": facts.channels(dense, pruned) if _by_channel() else [],
+        "filters": _filters(run),
         "skipped": skipped,
         "history": training.history(run, "finetune", FLAGS.steps),
         **_files(run, dense, pruned, splits),
@@ -107,6 +110,7 @@ def _words() -> dict[str, object]:
     words |= {"protect": tuple(FLAGS.protect)}
     recipe = planning.Recipe.of(**words)
     if _by_channel():
+        _zeroing(words)
         targets.split(recipe.target, FLAGS.steps, dict.fromkeys(("params", "macs"), 1.0))
         return words
     channel_only = [x for x in ("steps", "sparsify") if FLAGS[x].value != FLAGS[x].default]
@@ -121,7 +125,8 @@ def _words() -> dict[str, object]:
     for moment in ("begin", "end"):
         if words[moment] is not None and words[moment].isdigit():
             words[moment] = int(words[moment])
-    tfprune.Pruner(**words)
+    if FLAGS.epochs:
+        tfprune.Pruner(**words)
     return words
 
 
@@ -135,16 +140,23 @@ def _pruned(
     """Returns the pruned and fine-tuned model, and what was left out of pruning with the reason."""
     import tfprune
     from tfprune import planning
+    from tfprune.measurement import redundancy
 
+    if FLAGS.filters_of:
+        redundancy.find(dense, FLAGS.filters_of)
     path = run.path("model.keras")
     if path.exists():
         print(f"pruned model: taken from {path}")
         return tfprune.load_model(path), json.loads(run.path("logs/skipped.json").read_text())
     recipe = planning.Recipe.of(**{k: v for k, v in words.items() if k in planning.WORDS})
     plan = recipe.bind(dense, data=words["data"])
-    if not recipe.target.measured:
+    if not recipe.target.found:
         plan.check()  # what can't be met is better said now than after hours of training
-    model = (_shrunk if _by_channel() else _masked)(run, dense, splits, words)
+    prune = _shrunk if _by_channel() else _masked
+    if FLAGS.cluster_weights:
+        model = _shared(run, functools.partial(prune, run, dense, splits, words), splits)
+    else:
+        model = prune(run, dense, splits, words)
     tfprune.reestimate_batchnorm(model, splits.train)
     rows = [dataclasses.asdict(entry) for entry in plan.skipped]
     run.write("logs/skipped.json", lambda file: file.write_text(json.dumps(rows)))
@@ -161,21 +173,24 @@ def _masked(
 
     from . import training
 
-    if not FLAGS.epochs:
+    if FLAGS.epochs:
+        model = pruning.clone(dense)
+        training.fit(
+            run,
+            model,
+            splits,
+            name="finetune",
+            epochs=FLAGS.epochs,
+            learning_rate=FLAGS.learning_rate,
+            callbacks=[tfprune.Pruner(**words)],
+        )
+    else:
         known = (*planning.WORDS, "data")
-        return tfprune.prune(
+        model = tfprune.prune(
             dense, **{k: v for k, v in words.items() if k in known}, rounds=FLAGS.rounds
         )
-    model = pruning.clone(dense)
-    training.fit(
-        run,
-        model,
-        splits,
-        name="finetune",
-        epochs=FLAGS.epochs,
-        learning_rate=FLAGS.learning_rate,
-        callbacks=[tfprune.Pruner(**words)],
-    )
+    if registry.parse(FLAGS.granularity)[0] == "filter":
+        _note_filters(run, dense, model)
     return model
 
 
@@ -203,6 +218,8 @@ def _shrunk(
             variant=FLAGS.target_variant,
             threads=FLAGS.threads,
         )
+        if number == 1:
+            _note_filters(run, model, pruned)
         model = tfprune.shrink(pruned)
         facts = tfprune.measure(model)
         print(f"step {number}: {goal}: {facts['params']:,} parameters, {facts['macs']:,} MACs")
@@ -225,7 +242,7 @@ def _sparsified(
 ) -> "keras.Model":
     """Returns `dense` after the training that --sparsify asks for."""
     import tfprune
-    from tfprune import pruning
+    from tfprune import masks, pruning
 
     from . import training
 
@@ -234,10 +251,11 @@ def _sparsified(
     path = run.path("logs/sparsified.keras")
     if path.exists():
         print(f"sparsified model: taken from {path}")
-        return tfprune.load_model(path)
-    if FLAGS.sparsify == "soft":
-        callback = tfprune.SoftPruner(**{k: v for k, v in words.items() if k != "correction"})
-    else:
+        model = tfprune.load_model(path)
+        masks.hold_zeros(model)  # what is zero already goes first
+        return model
+    callback = _zeroing(words)
+    if callback is None:
         strength = {} if FLAGS.sparsify_strength is None else {"strength": FLAGS.sparsify_strength}
         callback = tfprune.GroupSparsity(FLAGS.sparsify, protect=tuple(FLAGS.protect), **strength)
     model = pruning.clone(dense)
@@ -250,9 +268,66 @@ def _sparsified(
         learning_rate=FLAGS.learning_rate,
         callbacks=[callback],
     )
-    tfprune.detach(model)
     run.write("logs/sparsified.keras", model.save)
+    masks.hold_zeros(model)
     return model
+
+
+def _zeroing(words: dict[str, object]) -> "keras.callbacks.Callback | None":
+    """Returns the callback of a --sparsify that prunes by itself, None for the others."""
+    import tfprune
+
+    kinds = {"soft": tfprune.SoftPruner, "centripetal": tfprune.Centripetal}
+    if FLAGS.sparsify not in kinds:
+        return None
+    return kinds[FLAGS.sparsify](**{k: v for k, v in words.items() if k != "correction"})
+
+
+def _shared(
+    run: runs.Run, prune: Callable[[], "keras.Model"], splits: "data.Splits"
+) -> "keras.Model":
+    """Returns the pruned model with shared weights, fine-tuned."""
+    import tfprune
+
+    from . import training
+
+    path = run.path("logs/pruned.keras")
+    if path.exists():
+        print(f"pruned model, before weights are shared: taken from {path}")
+        model = tfprune.load_model(path)
+    else:
+        model = prune()
+        run.write("logs/pruned.keras", model.save)
+    model = tfprune.cluster_weights(
+        model,
+        FLAGS.cluster_weights,
+        initialisation=FLAGS.cluster_initialisation,
+        per=FLAGS.cluster_per,
+        protect=tuple(FLAGS.protect),
+        seed=FLAGS.seed,
+    )
+    training.fit(
+        run,
+        model,
+        splits,
+        name="share",
+        epochs=FLAGS.cluster_epochs,
+        learning_rate=FLAGS.learning_rate,
+    )
+    return model
+
+
+def _note_filters(run: runs.Run, dense: "keras.Model", pruned: "keras.Model") -> None:
+    """Writes down, before zeros are removed, what the report shows of a layer's filters."""
+    from tfprune.measurement import redundancy
+
+    found = json.dumps(redundancy.filters(dense, pruned, layer=FLAGS.filters_of))
+    run.write("logs/filters.json", lambda path: path.write_text(found))
+
+
+def _filters(run: runs.Run) -> dict[str, object]:
+    path = run.path("logs/filters.json")
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _files(

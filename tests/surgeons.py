@@ -112,3 +112,18 @@ def shrinks(model, *, random=True, tolerance=1e-5, x=None, draws=(BOTH, READ, MA
         sizes.append((small.count_params(), seed, small))
     assert min(sizes)[0] < model.count_params()
     return channels, {g.name: g for g in channels.groups()}, min(sizes)[2]
+
+
+def plant(model, copies=2):
+    """Makes the last channels of every group equal to its first: all that makes and passes them."""
+    for group in Channels(model).groups():
+        for member in group.made:
+            if group.frozen:
+                continue
+            rows = np.moveaxis(
+                keras.ops.convert_to_numpy(member.slices.variable).copy(), member.slices.axis, 0
+            )
+            first = member.positions[member.index == 0]
+            for copy in range(len(group) - copies, len(group)):
+                rows[member.positions[member.index == copy]] = rows[first]
+            member.slices.variable.assign(np.moveaxis(rows, 0, member.slices.axis))

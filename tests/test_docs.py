@@ -20,8 +20,11 @@ def test_methods(package):
 def test_schedules_and_targets():
     assert all(f"| `{name}" in METHODS for name in schedules.names())
     assert all(f"`{kind}:`" in METHODS for kind in targets.KINDS)
+    assert f"`{targets.REDUNDANT}`" in METHODS
+    assert all(f'"{name}"`' in METHODS for name in flags.CORRECTIONS)
+    assert all(f'`"{name}"`' in METHODS for name in flags.INITIALISATIONS)
 
 
 def test_training_before_channels_are_pruned():
-    assert set(flags.SPARSIFY) == {*KINDS, "soft"}
+    assert set(flags.SPARSIFY) == {*KINDS, "soft", "centripetal"}
     assert all(f"| `{name}` |" in METHODS for name in flags.SPARSIFY)

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A later stage may import an earlier one, never the reverse. Those of one row are one stage.
 STAGES = [
-    {"registry", "batches", "linalg"},
+    {"registry", "batches", "linalg", "codebooks"},
     {"graph", "losses", "data", "zoo"},
     {"calibration"},
     {"statistics"},
@@ -21,7 +21,7 @@ STAGES = [
     {"allocation"},
     {"targets"},
     {"schedules"},
-    {"masks"},
+    {"masks", "sharing"},
     {"batchnorm"},
     {"planning"},
     {"surgery"},
@@ -30,6 +30,7 @@ STAGES = [
     {"tflite"},
     {"budgets"},
     {"pruning"},
+    {"clustering"},
     {"sensitivity"},
     {"report"},
 ]

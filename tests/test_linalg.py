@@ -156,3 +156,71 @@ def test_weights_that_are_zero_go_first():
     weight[0, [1, 4], 0] = 0
     losses = linalg.greedy_losses(weight, linalg.inverses(gram))[0, :, 0]
     assert set(np.argsort(losses)[:2]) == {1, 4}
+
+
+def folding(groups=1, seed=7):
+    """Returns inputs (groups, n, 3 places, 6 inputs), a kernel, and its Gram matrices so far."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(groups, 50, 3, 6)) @ rng.normal(size=(groups, 1, 6, 6))
+    weight = rng.normal(size=(3, 6, 4 * groups))
+    return x, weight, lambda: np.stack([a.T @ a for a in x.reshape(groups, 50, 18)])
+
+
+def output(x, weight):
+    """Returns what the kernel makes of the inputs, a group after another."""
+    parts = np.split(weight, len(x), axis=-1)
+    return np.concatenate([np.einsum("nsi,sio->no", *pair) for pair in zip(x, parts, strict=True)])
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_copies_and_multiples_are_folded_without_change(groups):
+    x, weight, gram = folding(groups)
+    x[..., 4], x[..., 5], x[..., 2] = x[..., 1], -2 * x[..., 0], x[..., 1] / 3
+    mask = np.ones(weight.shape, bool)
+    mask[:, [2, 4, 5]] = False
+    found = linalg.fold(weight, mask, gram())
+    assert not found[~mask].any()
+    np.testing.assert_allclose(output(x, found), output(x, weight), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found[:, 3], weight[:, 3])
+    np.testing.assert_allclose(found[:, 0], weight[:, 0] - 2 * weight[:, 5])
+
+
+def test_an_input_is_folded_where_least_is_lost():
+    """Of all pairs by `lstsq`: what an input adds to the output, by what another would."""
+    x, weight, gram = folding()
+    mask = np.ones(weight.shape, bool)
+    mask[:, [1, 4]] = False
+    expected = np.where(mask, weight, 0)
+    for gone in (1, 4):
+        target = (x[0, :, :, gone] @ weight[:, gone]).ravel()
+        fits = {}
+        for kept in (0, 2, 3, 5):
+            column = (x[0, :, :, kept] @ weight[:, gone]).ravel()[:, None]
+            (scale,), (error,), *_ = np.linalg.lstsq(column, target, rcond=None)
+            fits[kept] = error, scale
+        kept = min(fits, key=fits.get)
+        expected[:, kept] += fits[kept][1] * weight[:, gone]
+    np.testing.assert_allclose(linalg.fold(weight, mask, gram()), expected)
+
+
+def test_outputs_that_go_have_no_say_in_a_fold():
+    _, weight, gram = folding()
+    mask = np.ones(weight.shape, bool)
+    mask[:, 1], mask[..., 2:] = False, False
+    found = linalg.fold(weight, mask, gram())
+    np.testing.assert_allclose(
+        found[..., :2], linalg.fold(weight[..., :2], mask[..., :2], gram()), atol=1e-12
+    )
+    assert not found[..., 2:].any()
+
+
+def test_only_whole_inputs_are_folded():
+    _, weight, gram = folding(groups=2)
+    mask = np.random.default_rng(8).random(weight.shape) < 0.5
+    np.testing.assert_array_equal(linalg.fold(weight, mask, gram()), np.where(mask, weight, 0))
+    mask[..., 4:] = False  # a group without inputs that stay
+    np.testing.assert_array_equal(linalg.fold(weight, mask, gram()), np.where(mask, weight, 0))
+    mask[:] = True
+    mask[:, 0] = False
+    found = linalg.fold(weight, mask, 0 * gram())  # nothing is ever active
+    np.testing.assert_array_equal(found, np.where(mask, weight, 0))

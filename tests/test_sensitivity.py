@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import tfprune
-from tests import models
+from tests import models, surgeons
 from tfprune import masks, pruning
 from tfprune.graph import kernels as k
 from tfprune.measurement.accuracy import evaluate
@@ -204,3 +204,18 @@ def test_more_work_takes_longer():
     times = list(Scan(model, data).times().values())
     assert times[0] > 3 * times[1]  # 13 million multiplications, 131 thousand
     assert len(model.layers[0]._inbound_nodes) == 1
+
+
+def test_what_clusters_find_costs_nothing_when_it_is_merged():
+    """Of eight channels two are duplicates of another; the third to go is not."""
+    model = models.cnn()
+    surgeons.randomise(model)
+    surgeons.plant(model, copies=2)
+    words = {"granularity": "channel", "criterion": "kmeans", "protect": ["pointwise"]}
+    words |= {"sparsities": [0.25, 0.375]}
+    merged = scan(model, models.images(50), correction="merge", **words)
+    deleted = scan(model, models.images(50), **words)
+    assert list(merged["units"]) == [2, 3]
+    assert abs(merged["loss_change"][0]) < 1e-6
+    assert abs(merged["loss_change"][1]) > 1e-4
+    assert abs(deleted["loss_change"][0]) > 1e-4

@@ -6,11 +6,14 @@ __version__ = "0.1.0"
 
 # The public names and where they live. They are imported on first use: TensorFlow takes seconds.
 _PUBLIC = {
+    "Centripetal": "tfprune.callbacks.centripetal",
     "GroupSparsity": "tfprune.callbacks.group_sparsity",
     "HoldZeros": "tfprune.callbacks.hold_zeros",
     "Pruner": "tfprune.callbacks.pruner",
     "SoftPruner": "tfprune.callbacks.soft_pruner",
+    "WeightSharing": "tfprune.callbacks.weight_sharing",
     "channel_rule": "tfprune.graph.rules",
+    "cluster_weights": "tfprune.clustering",
     "data": "tfprune",
     "detach": "tfprune.masks",
     "explain": "tfprune.graph.explain",

@@ -122,6 +122,42 @@ def least_squares(
     return result
 
 
+def fold(weight: np.ndarray, mask: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Returns a kernel in which each input that goes is made up for by the one that does it best.
+
+    Of an input i all of whose weights W_i go, the kept j and the factor s are sought with the least
+    || X_i W_i - s X_j W_i ||^2; then W_j becomes W_j + s W_i. X are the windows of an input that
+    the layer sees, known by their products. An input that equals a kept one, or a multiple of it,
+    goes without any change of the output.
+
+    Args:
+      weight: the kernel in canonical layout.
+      mask: bool, of the same shape; where it is False there are zeros. Inputs some of whose weights
+        stay are none that go, and outputs all of whose weights go have no say.
+      gram: (groups, rows, rows); groups have their own inputs.
+    """
+    inputs = weight.shape[-2]
+    rows, keep = (matrix(array, len(gram)) for array in (weight, mask))
+    folded = np.where(keep, rows, 0.0)
+    rows = rows * keep.any(axis=1, keepdims=True)
+    for group, form in enumerate(gram):
+        stays = keep[group].any(axis=1).reshape(-1, inputs).any(axis=0)
+        kept, gone = np.flatnonzero(stays), np.flatnonzero(~stays)
+        if not (len(kept) and len(gone)):
+            continue
+        parts = rows[group].reshape(-1, inputs, rows.shape[2])[:, gone]
+        blocks = form.reshape(len(parts), inputs, len(parts), inputs)
+        outer = np.einsum("sio,tio->ist", parts, parts, optimize=True)
+        across = np.einsum("ist,sitj->ij", outer, blocks[:, gone][..., kept], optimize=True)
+        own = np.einsum("ist,stj->ij", outer, np.einsum("sjtj->stj", blocks)[..., kept])
+        factors = np.divide(across, own, out=np.zeros_like(own), where=own > 0)
+        best = (factors * across).argmax(axis=1)  # what of the error it takes away
+        added = parts * np.take_along_axis(factors, best[:, None], axis=1)
+        places = folded[group].reshape(-1, inputs, rows.shape[2])
+        np.add.at(places, (slice(None), kept[best]), added)
+    return unmatrix(np.where(keep, folded, 0.0), weight.shape)
+
+
 def joint_losses(weight: np.ndarray, units: np.ndarray, inverses: np.ndarray) -> np.ndarray:
     """Returns each weight's share of the least error that its unit's removal makes.
 

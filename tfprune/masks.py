@@ -4,7 +4,7 @@ A mask sits in `variable.constraint`, which Keras applies inside the compiled tr
 every update of the optimizer. No wrapper, nothing to strip: the saved file is a plain Keras model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -14,19 +14,29 @@ from tfprune.graph import kernels as k
 Masks = Mapping[str, np.ndarray]
 
 
-class MaskConstraint(keras.constraints.Constraint):
-    """Applies the user's own constraint first, then zeroes what the mask prunes."""
+class Layered(keras.constraints.Constraint):
+    """Lies above the constraint that a variable had, `inner`, and applies it first."""
+
+    def __init__(self, inner: Callable | None) -> None:
+        self.inner = inner
+
+    def __call__(self, value: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns `value` as the constraint below leaves it."""
+        return value if self.inner is None else self.inner(value)
+
+
+class MaskConstraint(Layered):
+    """Applies the constraint below first, then zeroes what the mask prunes."""
 
     def __init__(self, variable: keras.Variable) -> None:
-        self.inner = variable.constraint
+        super().__init__(variable.constraint)
         self.mask = keras.Variable(
             np.ones(variable.shape, bool), trainable=False, dtype="bool", name="mask"
         )
 
     def __call__(self, value: keras.KerasTensor) -> keras.KerasTensor:
         """Returns `value` with the pruned weights at zero."""
-        if self.inner is not None:
-            value = self.inner(value)
+        value = super().__call__(value)
         # `where`, not a product: a masked weight that became infinite must still be zero.
         return keras.ops.where(self.mask.value, value, keras.ops.zeros_like(value))
 
@@ -71,9 +81,12 @@ def zero(variable: keras.Variable, mask: np.ndarray) -> None:
 
 
 def detach(model: keras.Model) -> None:
-    """Removes the masks: zeros stay until the next training, the user's constraints come back."""
+    """Removes masks and sharing; the user's own constraints come back.
+
+    Zeros and shared values stay until the next training.
+    """
     for variable in model.weights:
-        if isinstance(variable.constraint, MaskConstraint):
+        while isinstance(variable.constraint, Layered):
             variable.constraint = variable.constraint.inner
     retrace(model)
 

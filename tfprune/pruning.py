@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tfprune import budgets, masks, registry, targets
+from tfprune import budgets, masks, registry, sharing, targets
 from tfprune.batchnorm import reestimate_batchnorm
 from tfprune.graph import kernels as k
 from tfprune.planning import Recipe
@@ -99,6 +99,8 @@ def prune(
     level = plan.level
     if recipe.target is not None and recipe.target.measured:
         level = budgets.level(plan, variant=variant, threads=threads, data=data)
+    elif recipe.target is not None and recipe.target.kind == targets.REDUNDANT:
+        level = plan.redundancy(plan.scores())
     plan.check(level)
     for number in range(1, rounds + 1):
         # The last is exact: a layer's share may be just at the edge of one unit more.
@@ -109,7 +111,7 @@ def prune(
 
 
 def clone(model: keras.Model) -> keras.Model:
-    """Returns a copy of `model` with its weights, masks and compilation.
+    """Returns a copy of `model` with its weights, masks, shared weights and compilation.
 
     Raises:
       ValueError: for a subclassed model without a config to rebuild it from.
@@ -127,10 +129,10 @@ def clone(model: keras.Model) -> keras.Model:
             "Prune it itself with in_place=True, or while it trains with tfprune.Pruner, or give "
             "its class get_config() and from_config()."
         ) from error
-    if held := masks.of(model):
-        # A copy's paths may differ from the original's; the order of the weights does not.
-        pairs = zip(k.named(model), k.named(copy), strict=True)
-        masks.attach(copy, {new: held[old] for old, new in pairs if old in held})
+    # A copy's paths may differ from the original's; the order of the weights does not.
+    names = dict(zip(k.named(model), k.named(copy), strict=True))
+    masks.attach(copy, {names[old]: held for old, held in masks.of(model).items()})
+    sharing.attach(copy, {names[old]: shared for old, shared in sharing.of(model).items()})
     if model.compiled:
         copy.compile_from_config(model.get_compile_config())
     return copy

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from tfprune import masks
+from tfprune import masks, sharing
 from tfprune.graph import kernels as k
 from tfprune.graph import trace as tracing
 from tfprune.graph.channels import Channels, Group
@@ -97,7 +97,7 @@ def remove(model: keras.Model, channels: Channels, gone: np.ndarray) -> keras.Mo
     for layer in tracing.layers(small):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # what it computes with is a copy of its weights
-    _carry_masks(model, small, cut)
+    _carry_constraints(model, small, cut)
     if model.compiled:
         small.compile_from_config(model.get_compile_config())
         _carry_optimizer(model, small, cut)
@@ -154,15 +154,16 @@ def _rebuilt(model: keras.Model, channels: Channels, gone: np.ndarray) -> keras.
     return whole(model)
 
 
-def _carry_masks(model: keras.Model, small: keras.Model, cut: Cut) -> None:
-    """Attaches to `small` the masks of `model` that still prune something in it."""
-    held, variables = masks.of(model), k.named(model)
-    left = {
-        new: cut(variables[old], held[old])
-        for old, new in zip(variables, k.named(small), strict=True)
-        if old in held
-    }
-    masks.attach(small, {name: mask for name, mask in left.items() if not mask.all()})
+def _carry_constraints(model: keras.Model, small: keras.Model, cut: Cut) -> None:
+    """Attaches to `small` the masks of `model` that still prune something in it, and sharing."""
+    variables = k.named(model)
+    names = dict(zip(variables, k.named(small), strict=True))
+
+    def left(held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {names[old]: cut(variables[old], value) for old, value in held.items()}
+
+    masks.attach(small, {n: mask for n, mask in left(masks.of(model)).items() if not mask.all()})
+    sharing.attach(small, left(sharing.of(model)))
 
 
 def _carry_optimizer(model: keras.Model, small: keras.Model, cut: Cut) -> None:

@@ -6,6 +6,8 @@
     macs          multiply-accumulates with weights that are not zero: a share, or a number (`5M`)
     bytes         size of the TFLite file: a share of the dense model's, or a number (`200k`)
     latency       time of one inference in LiteRT: a share of the dense model's, or `4ms`
+    redundant     what the criterion by itself finds redundant goes, however much that is; it has
+                  no value, and needs a criterion with its own threshold or number of clusters
 
 A parameter is what training changes: batch-norm statistics are not counted, as in the literature.
 Bytes and latency are measured on the smaller model, so they need channels to be removed.
@@ -17,6 +19,7 @@ from collections.abc import Mapping
 from tfprune import registry
 
 KINDS = ("sparsity", "compression", "params", "macs", "bytes", "latency")
+REDUNDANT = "redundant"
 _SUFFIX = {"k": 1e3, "M": 1e6, "G": 1e9}
 _MILLISECONDS = "ms"
 
@@ -30,7 +33,7 @@ class Target:
     unit: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.value:.10g}{self.unit}"
+        return self.kind if self.kind == REDUNDANT else f"{self.kind}:{self.value:.10g}{self.unit}"
 
     @property
     def cost(self) -> str:
@@ -41,6 +44,11 @@ class Target:
     def measured(self) -> bool:
         """Whether a file has to be made to know what is reached."""
         return self.kind in ("bytes", "latency")
+
+    @property
+    def found(self) -> bool:
+        """Whether it takes a measurement or scores to know how much is to go."""
+        return self.measured or self.kind == REDUNDANT
 
     @property
     def is_share(self) -> bool:
@@ -76,11 +84,13 @@ def parse(text: "str | Target") -> Target:
     """
     if isinstance(text, Target):
         return text
+    if text == REDUNDANT:
+        return Target(REDUNDANT, 0.0)
     if not isinstance(text, str) or ":" not in text:
         raise ValueError(f'a target reads like "sparsity:0.8" or "macs:0.5", not {text!r}')
     kind, _, number = text.partition(":")
     if kind not in KINDS:
-        raise registry.unknown("target", kind, KINDS)
+        raise registry.unknown("target", kind, (*KINDS, REDUNDANT))
     unit = _MILLISECONDS if kind == "latency" and number.endswith(_MILLISECONDS) else ""
     number = number.removesuffix(unit)
     scale = 1 if unit else _SUFFIX.get(number[-1:], 1)
@@ -99,6 +109,14 @@ def parse(text: "str | Target") -> Target:
     return Target(kind, value, unit)
 
 
+def not_for_training(target: Target) -> ValueError:
+    """Returns the error for a target that a schedule can't lead to."""
+    return ValueError(
+        f"target {target} is found by measuring files or from scores, once, which only "
+        "tfprune.prune does: prune, shrink, then fit"
+    )
+
+
 def split(target: Target, steps: int, dense: Mapping[str, float]) -> list[Target]:
     """Returns the targets of iterative pruning: each step leaves the same share of what it finds.
 
@@ -112,8 +130,8 @@ def split(target: Target, steps: int, dense: Mapping[str, float]) -> list[Target
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: one or more are needed")
-    if steps == 1:
-        return [target]
+    if steps == 1 or target.kind == REDUNDANT:
+        return [target] * steps
     if target.kind == "sparsity":
         return [Target("sparsity", 1 - (1 - target.value) ** (1 / steps))] * steps
     if target.measured:

@@ -230,6 +230,8 @@ WRONG = {
     ("--variants=float23",): "they are some of",
     ("--begin=soon",): "no moment",
     ("--model=absent.keras",): "no model file absent.keras",
+    ("--filters_of=conv9", "--train_epochs=0"): "Did you mean conv",
+    ("--granularity=channel", "--target=redundant", "--train_epochs=0"): "finds nothing redundant",
     ("--train_learning_rate=1e30", "--train_epochs=1"): "lower the learning",
     ("stray",): "unexpected argument",
 }
@@ -242,6 +244,11 @@ WRONG_ABOUT_CHANNELS = {
     ("--granularity=channel(join='no')",): "join is one of",
     ("--granularity=channel", "--target=bytes:200k", "--steps=2"): "give a share",
     ("--granularity=channel", "--round_to=0"): "round_to",
+    ("--correction=merge",): "granularity='channel'",
+    ("--target=redundant",): "only tfprune.prune does",
+    ("--granularity=channel", "--target=redundant", "--sparsify=soft"): "only tfprune.prune does",
+    ("--cluster_weights=1",): "cluster_weights",
+    ("--cluster_initialisation=linar",): "linear",
 }
 
 
@@ -321,7 +328,8 @@ def test_help_is_fast_and_names_every_method():
     assert time.monotonic() - start < 3
     packages = ("criteria", "granularity", "allocation")
     names = [n for p in packages for n in registry.names(f"tfprune.{p}")]
-    for name in [*names, *schedules.names(), *targets.KINDS, *zoo.names()]:
+    names += [*schedules.names(), *targets.KINDS, targets.REDUNDANT, *zoo.names()]
+    for name in names:
         assert name in done.stdout
     code = "import sys, pipelines.prune; assert not {'tensorflow', 'keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -366,6 +374,38 @@ def test_soft_pruning_comes_before_the_channels_go(channels, tmp_path):
     record = json.loads((tmp_path / "run/record.json").read_text())
     assert record["pruned_macs"] / record["base_macs"] == pytest.approx(0.5, abs=0.03)
     assert record["history"] == []
+
+
+def test_clusters_become_one_channel_and_weights_share_their_values(channels, tmp_path):
+    words = [*channels, "--criterion=kmeans", "--correction=merge", "--allocation=uniform"]
+    words += ["--sparsify=centripetal", "--sparsify_epochs=1", "--epochs=1"]
+    words += ["--cluster_weights=16", "--cluster_epochs=1", "--filters_of=conv2"]
+    words += [f"--output_dir={tmp_path}/run"]
+    killed(*words, at="share:")
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    assert "before weights are shared: taken from" in done.stdout
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert record["pruned_macs"] / record["base_macs"] == pytest.approx(0.5, abs=0.05)
+    kept = {row["name"]: row["kept"] for row in record["channels"]}
+    assert record["filters"]["layer"] == "conv2"
+    assert sum(record["filters"]["kept"]) == kept["conv2"]
+    assert "Filters" in (tmp_path / "run/report.html").read_text()
+    model = keras.saving.load_model(tmp_path / "run/model.keras")
+    kernels = [w.numpy() for w in model.weights if w.name == "kernel"]
+    assert max(len(np.unique(x)) for x in kernels) <= 16
+    assert {row["status"] for row in record["tflite"]} == {"ok"}
+
+
+def test_a_threshold_says_how_many_filters_go(finished, tmp_path):
+    words = [*QUICK, f"--model={finished[0]}/baseline.keras", "--epochs=0"]
+    words += ["--granularity=filter", "--criterion=kmeans(clusters=0.5)", "--target=redundant"]
+    done = run(f"--output_dir={tmp_path}/run", *words)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert record["sparsity"] == pytest.approx(0.5, abs=0.02)
+    filters = record["filters"]["kept"]
+    assert sum(filters) == len(filters) // 2
 
 
 def test_channels_are_explained_without_a_directory():

@@ -2,6 +2,9 @@
 
 import math
 
+import numpy as np
+from scipy.cluster.hierarchy import linkage
+
 SPEC = ["name", "layer", "shape", "params", "nonzero_params", "sparsity", "macs", "nonzero_macs"]
 
 
@@ -22,6 +25,8 @@ def _file(model, variant, size, gzip, top1, agreement, latency, *, status="ok", 
         "file": f"{model}/{variant}.tflite",
         "bytes": size,
         "gzip_bytes": gzip,
+        "entropy_bytes": ok and round(gzip * 0.8),
+        "huffman_bytes": ok and round(gzip * 0.9),
         "top1": top1,
         "top5": top1 and 1 - (1 - top1) / 20,
         "top1_agreement": agreement,
@@ -37,6 +42,21 @@ def _file(model, variant, size, gzip, top1, agreement, latency, *, status="ok", 
     if not ok:
         row |= dict.fromkeys((*list(row)[5:],)) | {"file": None}
     return row
+
+
+def filters(count=16, kept=9):
+    """The filters of a layer, some of them nearly alike, and which of them were kept."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(0, 1, (kept, 12))[np.arange(count) % kept] + rng.normal(0, 0.3, (count, 12))
+    distances = np.linalg.norm(rows[:, None] - rows[None, :kept], axis=-1)
+    return {
+        "layer": "stack2_block1_conv1",
+        "kept": [i < kept for i in range(count)],
+        "points": rows[:, :2].tolist(),
+        "explained": 0.53,
+        "nearest": distances.argmin(axis=1).tolist(),
+        "tree": linkage(rows, "ward").tolist(),
+    }
 
 
 def resnet(depth=20, sparsity=0.9):
@@ -239,7 +259,7 @@ def shrunk():
         row |= {"sparsity": 0.0, "nonzero_params": row["params"], "nonzero_macs": row["macs"]}
     for row in record["history"]:
         row.pop("sparsity", None)
-    return record | {"sparsity": 0.0}
+    return record | {"sparsity": 0.0, "filters": filters()}
 
 
 ALL = {

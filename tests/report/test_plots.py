@@ -8,7 +8,13 @@ from matplotlib.figure import Figure
 from tests.report import records
 from tfprune.report import labels, plots
 
-PICTURES = (plots.tradeoff, plots.layer_sparsity, plots.channels, plots.training)
+PICTURES = (
+    plots.tradeoff,
+    plots.layer_sparsity,
+    plots.channels,
+    plots.redundancy,
+    plots.training,
+)
 
 
 def words(svg):
@@ -39,6 +45,31 @@ def test_channels_are_drawn_with_how_many_are_left():
     assert words(panel).count("8 of 16") == words(panel).count("21 of 32") == 3
     assert words(panel).count("0.0 %") == 3
     assert not plots.channels(records.resnet())
+
+
+def test_filters_are_drawn_with_which_were_kept():
+    plane, tree = plots.redundancy(records.shrunk())
+    assert "9 of 16 filters kept" in " ".join(words(plane))
+    assert "53 % of the variance" in " ".join(words(plane))
+    # In the tree each has its mark; in the plane those of one kind are one collection.
+    assert tree.count("fill: var(--pruned") == 9
+    alone = {"layer": "dense", "kept": [True], "points": [[0, 0]], "nearest": [0], "tree": []}
+    assert len(plots.redundancy({"filters": alone | {"explained": 1.0}})) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kept": [True]},
+        {"points": [[0, 0]] * 15 + [[0, float("nan")]]},
+        {"nearest": [99] * 16},
+        {"tree": [[0, 0, 1, 2]]},
+        {"explained": "<b>"},
+        {"more": 1},
+    ],
+)
+def test_filters_that_make_no_sense_are_left_out(wrong):
+    assert not plots.redundancy({"filters": records.filters() | wrong})
 
 
 def test_two_pictures_of_a_page_share_no_ids():

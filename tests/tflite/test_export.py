@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfprune.measurement import accuracy, runtime
+from tfprune.measurement import accuracy, entropy, runtime
 from tfprune.tflite import convert
 from tfprune.tflite.export import COLUMNS, export
 from tfprune.tflite.variants import VARIANTS
@@ -75,6 +75,9 @@ def test_figures_are_those_of_the_files(exported, cnn):
     for name, row in table.iterrows():
         assert row["bytes"] == (directory / row["file"]).stat().st_size, name
         assert 0 < row["gzip_bytes"] < row["bytes"] + 100
+        coded = entropy.of_file(directory / row["file"])
+        assert (row["entropy_bytes"], row["huffman_bytes"]) == coded
+        assert coded.entropy_bytes <= coded.huffman_bytes < row["bytes"]
         assert row["samples"] == 150
         assert row["runs"] >= 5
         assert row["latency_ms_median"] > 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tfprune
+from tfprune import pruning
 from tfprune.zoo import load_model
 
 # Layers whose configs Keras 2 filled with arguments that Keras 3 refuses.
@@ -68,6 +69,13 @@ def test_keras_2_h5_computes_what_keras_2_computed(keras_2):
     assert all(type(x).__module__.startswith("keras.") for x in model.layers)
     assert model.compiled
     assert not isinstance(model.output, list)
+
+
+def test_keras_2_h5_trains_on_after_it_was_copied(keras_2):
+    model = pruning.clone(load_model(keras_2 / "old.h5"))
+    x, y = np.load(keras_2 / "expected.npz")["x"], np.eye(3, dtype="float32")[[0, 1, 2, 0]]
+    model.run_eagerly = True
+    assert "accuracy" in model.fit(x, y, verbose=0).history
 
 
 def test_keras_2_own_format_names_the_way_out(keras_2):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfprune import masks, schedules, targets
+from tfprune.callbacks import moments
 from tfprune.planning import Plan, Recipe
 
 log = logging.getLogger("tfprune")
@@ -74,11 +75,8 @@ class Pruner(keras.callbacks.Callback):
             if target is None:
                 raise ValueError('a target such as "sparsity:0.8" is needed with a named schedule')
             target = targets.parse(target)
-            if target.measured:
-                raise ValueError(
-                    f"target {target} is measured on a file, which can't be done at each step: "
-                    "prune first with tfprune.prune, shrink, then fit"
-                )
+            if target.found:
+                raise targets.not_for_training(target)
         else:
             target = _target_of(schedule, target)
         self._recipe = Recipe.of(
@@ -98,7 +96,7 @@ class Pruner(keras.callbacks.Callback):
         self._begin, self._end, self._frequency = begin, end, frequency
         for moment in (begin, end):
             if moment is not None:
-                _steps(moment, per_epoch=1)
+                moments.steps(moment, per_epoch=1)
         if frequency is not None and frequency < 1:
             raise ValueError(f"frequency={frequency}: a number of steps, 1 or more, is needed")
         self._plan: Plan | None = None
@@ -131,28 +129,20 @@ class Pruner(keras.callbacks.Callback):
         del logs
         if self._origin is not None:
             return
-        per_epoch = self._steps_per_epoch()
+        per_epoch = moments.epoch_steps(self)
         # A training that is resumed at a later epoch goes on in the schedule where it was.
-        self._origin = self._iterations() - epoch * (per_epoch or 0)
+        self._origin = moments.iterations(self.model) - epoch * (per_epoch or 0)
         if epoch:
             # What was pruned before is zero in the weights that were restored.
-            self._last = self._iterations() - self._origin - 1
+            self._last = moments.iterations(self.model) - self._origin - 1
             self._set(masks.of_zeros(self._plan.kernels))
         if not isinstance(self._spec, str):
             self._schedule = self._spec
             ends = getattr(self._spec, "end_step", -1)
             self._last_step = ends if ends >= 0 and self._plan.recipe.target else math.inf
             return
-        begin = _steps(self._begin, per_epoch=per_epoch)
-        if self._end is not None:
-            end = _steps(self._end, per_epoch=per_epoch)
-        else:
-            if per_epoch is None:
-                raise ValueError(
-                    "the data set's length is unknown: give Pruner an end in steps, such as "
-                    "end=2000, or fit a steps_per_epoch"
-                )
-            end = max(begin, math.ceil(0.75 * per_epoch * self.params["epochs"]) - 1)
+        begin = moments.steps(self._begin, per_epoch=per_epoch)
+        end = moments.last(self._end, self, begin=begin)
         frequency = self._frequency or max(1, min(100, (end - begin) // 20))
         self._last_step = end
         self._schedule = schedules.build(
@@ -168,7 +158,7 @@ class Pruner(keras.callbacks.Callback):
         del batch, logs
         if self._done:
             return
-        step = self._iterations() - self._origin
+        step = moments.iterations(self.model) - self._origin
         level = None
         # With steps_per_execution, several steps pass between two calls: none may be missed.
         for passed in range(self._last + 1, step + 1):
@@ -215,33 +205,6 @@ class Pruner(keras.callbacks.Callback):
     def _set(self, new: masks.Masks) -> None:
         masks.attach(self.model, new)
         self.sparsity = self._plan.sparsity(new)
-
-    def _iterations(self) -> int:
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-
-    def _steps_per_epoch(self) -> int | None:
-        """Returns the optimizer's updates in an epoch, None where the data has no known length."""
-        batches = self.params.get("steps")
-        if batches is None:
-            return None
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        return max(1, batches // (optimizer.gradient_accumulation_steps or 1))
-
-
-def _steps(moment: int | str, *, per_epoch: int | None) -> int:
-    """Returns the optimizer steps of `1000` or `"8ep"`."""
-    if isinstance(moment, int) and moment >= 0:
-        return moment
-    if isinstance(moment, str) and moment.endswith("ep"):
-        try:
-            epochs = float(moment[:-2])
-        except ValueError:
-            epochs = -1
-        if epochs >= 0:
-            if per_epoch is None:
-                raise ValueError(f"{moment!r} needs a data set of known length: give steps instead")
-            return round(epochs * per_epoch)
-    raise ValueError(f'{moment!r} is no moment: give optimizer steps (1000) or epochs ("8ep")')
 
 
 def _target_of(schedule: object, target: object) -> targets.Target | None:

@@ -28,7 +28,7 @@ class SoftPruner(keras.callbacks.Callback):
       >>> small = tfprune.shrink(model)
 
     Args:
-      target: as in `tfprune.prune`; it is met from the first epoch on.
+      target: as in `tfprune.prune`, but not in bytes or latency; it is met from the first epoch on.
       criterion: as in `tfprune.prune`; the paper's is the L2 norm.
       granularity: as in `tfprune.prune`; `"filter"` for models whose channels can't be followed.
       allocation: as in `tfprune.prune`; the paper prunes all layers alike.
@@ -70,6 +70,8 @@ class SoftPruner(keras.callbacks.Callback):
             round_to=round_to,
             seed=seed,
         )
+        if self._recipe.target.found:
+            raise targets.not_for_training(self._recipe.target)
         self._data, self._loss = data, loss
         self._plan: Plan | None = None
         self._zeroed = False

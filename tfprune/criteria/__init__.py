@@ -6,6 +6,7 @@ it needs, and only that is computed:
 
     weight     the kernel in canonical layout (*spatial, inputs, outputs)
     units      the same as (n_units, unit_size), zero-padded where a unit is cut by an edge
+    kernel_norms   norms of each unit's two-dimensional kernels, (n_units, kernels)
     unroll     the view itself: an array of the kernel's shape -> (n_units, unit_size)
     bn_scale   the scale (gamma) of the batch normalisation that follows, (outputs,)
     rng        a numpy Generator of the kernel's own, from the seed
@@ -19,6 +20,9 @@ which is averaged over each unit, or one score a unit, (n_units,). A module may 
 
     GRANULARITIES = ("filter", "channel")   the only ones it has a meaning for
     SIDE = "made" or "read"                 of a coupled channel, score only what makes or reads it
+    JOINT = True                            score a coupled channel's slices as one: `units` and
+                                            `kernel_norms` are those of all kernels, side by side
+    COMPARABLE = True                       scores of different layers compare as they are
     ROUNDS = 100                            `prune` scores anew in as many rounds
     ACCUMULATES = True                      scores add up over the updates of one training
     correct(weight, mask, ...) -> weight, or (weight, mask)
@@ -35,7 +39,9 @@ from tfprune import granularity as granularities
 from tfprune import registry, statistics
 
 # What a plan knows of a kernel without any data.
-LOCAL = ("weight", "units", "unroll", "bn_scale", "rng", "pattern", "trial")
+LOCAL = ("weight", "units", "kernel_norms", "unroll", "bn_scale", "rng", "pattern", "trial")
+# What a criterion that sees a coupled channel as one may ask for.
+WHOLE = ("units", "kernel_norms", "rng")
 
 
 def get(spec: object) -> registry.Method:
@@ -67,7 +73,12 @@ def check(criterion: registry.Method, granularity: registry.Method) -> None:
     Raises:
       TypeError, ValueError: if not.
     """
-    needs(criterion)
+    wanted = needs(criterion)
+    if has(criterion, "JOINT") and not wanted <= {*WHOLE}:
+        raise TypeError(
+            f"criterion {criterion.name!r} is JOINT and asks for {sorted(wanted - {*WHOLE})}: "
+            f"of all kernels together there are {', '.join(WHOLE)}"
+        )
     if criterion.has("correct"):
         needs(criterion, "correct")
     own = getattr(criterion.definition, "GRANULARITIES", None)
@@ -77,6 +88,11 @@ def check(criterion: registry.Method, granularity: registry.Method) -> None:
             f"criterion {criterion.name!r} has no meaning for granularity {name!r}: it has for "
             f"{' and '.join(own)}"
         )
+
+
+def has(criterion: registry.Method, attribute: str) -> bool:
+    """Returns whether the criterion's module says that this attribute is true."""
+    return bool(getattr(criterion.definition, attribute, False))
 
 
 def score(
@@ -96,9 +112,12 @@ def score(
       layer: its name, for errors.
 
     Raises:
-      ValueError: if the criterion returns another shape, or NaN.
+      ValueError: if the criterion refuses the layer, returns another shape, or NaN.
     """
-    scores = np.asarray(criterion("score", **given), np.float64)
+    try:
+        scores = np.asarray(criterion("score", **given), np.float64)
+    except ValueError as error:
+        raise ValueError(f"criterion {criterion.name!r} on layer {layer!r}: {error}") from error
     if scores.shape == shape:
         count = granularities.sizes(granularity, shape)
         scores = granularity("unroll", scores).sum(axis=1) / count

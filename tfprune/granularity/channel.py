@@ -33,7 +33,7 @@ def unroll(
     index: np.ndarray,
     *,
     join: str = "mean",
-    normalise: str = "mean",
+    normalise: str | None = None,
 ) -> np.ndarray:
     """Returns one row a channel, (channels, size), zeros where one has fewer positions.
 
@@ -43,7 +43,8 @@ def unroll(
       positions: where on it they are, (n,).
       index: the channel at each position, (n,); one may have several, as after a Flatten.
       join: how the scores of a channel's slices become one: mean, sum, max, or first.
-      normalise: what the scores of a group are divided by: their mean, their max, or none.
+      normalise: what the scores of a group are divided by: their mean, their max, or none;
+        if None, their mean, unless the criterion says that its scores compare as they are.
     """
     del join, normalise
     order = np.argsort(index, kind="stable")
@@ -66,18 +67,29 @@ def fold(keep: dict[int, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def joined(
-    scores: Sequence[np.ndarray], *, join: str = "mean", normalise: str = "mean"
+    scores: Sequence[np.ndarray],
+    *,
+    comparable: bool = False,
+    join: str = "mean",
+    normalise: str | None = None,
 ) -> np.ndarray:
-    """Returns one score a channel, (channels,), of its scores in several kernels."""
+    """Returns one score a channel, (channels,), of its scores in several kernels.
+
+    Args:
+      scores: (channels,) each.
+      comparable: whether those of different groups compare as they are.
+      join: as in `unroll`.
+      normalise: as in `unroll`.
+    """
     result = np.asarray(_JOIN[join](np.stack(scores)), np.float64)
-    scale = abs(_NORMALISE[normalise](result))
+    scale = abs(_NORMALISE[normalise or ("none" if comparable else "mean")](result))
     return result / scale if scale > 0 else result
 
 
-def refuses(shape: tuple[int, ...], *, join: str = "mean", normalise: str = "mean") -> str:
+def refuses(shape: tuple[int, ...], *, join: str = "mean", normalise: str | None = None) -> str:
     """Returns an error for options that are none."""
     del shape
-    if join not in _JOIN or normalise not in _NORMALISE:
+    if join not in _JOIN or normalise not in (None, *_NORMALISE):
         raise ValueError(
             f"granularity channel(join={join!r}, normalise={normalise!r}): join is one of "
             f"{', '.join(_JOIN)}, normalise one of {', '.join(_NORMALISE)}"

@@ -6,6 +6,7 @@ import numpy as np
 from tfprune.graph import kernels as k
 from tfprune.graph import macs
 from tfprune.graph.channels import Channels
+from tfprune.measurement import entropy
 
 
 def measure(model: keras.Model, *, data: object = None) -> dict[str, float | int]:
@@ -23,6 +24,9 @@ def measure(model: keras.Model, *, data: object = None) -> dict[str, float | int
       macs: multiply-accumulates for one example, as if dense.
       nonzero_macs: those with a weight that is not zero.
       theoretical_speedup: macs / nonzero_macs.
+      entropy_bytes: of all parameters, kernels coded as `measurement.entropy` says: codebooks and
+        the entropy of what points into them.
+      huffman_bytes: the same with Huffman's code.
       top1, top5 (more than five classes), loss: as fractions, if there is `data`.
 
     Raises:
@@ -40,12 +44,24 @@ def measure(model: keras.Model, *, data: object = None) -> dict[str, float | int
         "macs": total,
         "nonzero_macs": nonzero_macs,
         "theoretical_speedup": total / max(nonzero_macs, 1),
+        **_coded(model, params),
     }
     if data is not None:
         from tfprune.measurement.accuracy import evaluate
 
         facts |= {key: value for key, value in evaluate(model, data).items() if key != "examples"}
     return facts
+
+
+def _coded(model: keras.Model, params: int) -> dict[str, int]:
+    """Returns the bytes of all parameters, those of kernels coded, the rest in float32."""
+    kernels, _ = k.find(model)
+    sizes = [entropy.coded(kernel.read().astype(np.float32)) for kernel in kernels]
+    rest = 4 * (params - sum(kernel.size for kernel in kernels))
+    return {
+        "entropy_bytes": rest + sum(size.entropy_bytes for size in sizes),
+        "huffman_bytes": rest + sum(size.huffman_bytes for size in sizes),
+    }
 
 
 def layers(model: keras.Model) -> list[dict[str, object]]:

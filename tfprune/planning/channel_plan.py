@@ -5,18 +5,19 @@ import dataclasses
 import functools
 import logging
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 
 from tfprune import allocation as allocations
-from tfprune import criteria, registry, statistics
+from tfprune import criteria, registry, statistics, targets
 from tfprune.calibration import Calibration
 from tfprune.graph import kernels as k
 from tfprune.graph import macs, norms
 from tfprune.graph.channels import Channels, Group, Member
-from tfprune.planning.recipe import Plan, Recipe, Scorer, Scores
+from tfprune.planning.recipe import Part, Plan, Recipe, Scorer, Scores
 from tfprune.planning.trial import Trial
 
 log = logging.getLogger("tfprune")
@@ -56,7 +57,7 @@ def bind(recipe: Recipe, model: keras.Model, calibration: Calibration) -> "Chann
     terms = _terms(recipe, model, channels, kernels, inside)
     plan = ChannelPlan(recipe, model, calibration, inside, skipped, 0.0, channels, chosen, terms)
     target = recipe.target
-    if target is None or target.measured:
+    if target is None or target.found:
         return plan
     return dataclasses.replace(plan, level=1 - target.remaining(plan.total) / plan.total)
 
@@ -118,7 +119,7 @@ def _terms(
             *((n / len(heads[id(op)]), [heads[id(op)]]) for op, n in attention if id(op) in heads),
             *((n, []) for op, n in attention if id(op) not in heads),
         ]
-    if target is None or target.kind == "sparsity":
+    if target is None or target.kind in ("sparsity", targets.REDUNDANT):
         return [term(x.variable, 1) for x in inside]
     return [term(w, 1) for w in k.counted(model)]
 
@@ -164,14 +165,7 @@ class ChannelPlan(Plan):
 
     def gone(self, level: float | None = None, scores: Scores | None = None) -> np.ndarray:
         """Returns for each label whether its channel goes, (labels,); see `Plan.masks`."""
-        target, total = self.recipe.target, self.total
-        if level is None:
-            if target.measured:
-                raise ValueError(
-                    f"target {target} has to be measured, which only tfprune.prune does: "
-                    "prune, shrink, and train the smaller model"
-                )
-            level = self.level
+        level, total = self.removed(level), self.total
         try:
             return self._cut(total * (1 - level), scores)
         except allocations.Unreachable as error:
@@ -229,11 +223,14 @@ class ChannelPlan(Plan):
 
     def _layer(self, index: int, score: Scorer) -> allocations.Layer:
         group, members = self.groups[index]
-        scores = []
-        for member in members:
-            kernel = self._by_variable[id(member.slices.variable)]
-            scores.append(score(kernel, self._view(kernel, member), index))
-        joined = self.recipe.granularity("joined", scores)
+        criterion = self.recipe.criterion
+        parts = [self._part(member) for member in members]
+        together = [parts] if criteria.has(criterion, "JOINT") else [[part] for part in parts]
+        joined = self.recipe.granularity(
+            "joined",
+            [score(some, index) for some in together],
+            comparable=criteria.has(criterion, "COMPARABLE"),
+        )
         # Also those that this criterion has no score for.
         carriers = [m for m in group.members if id(m.slices.variable) in self._by_variable]
         return allocations.Layer(
@@ -243,6 +240,16 @@ class ChannelPlan(Plan):
             sizes=sum(m.weights(len(group)) for m in carriers),
             locked=self.recipe.locked(joined),
         )
+
+    def corrected(
+        self, masks: dict[str, np.ndarray], scores: Scores
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Returns masks, and what variables become; see `Plan.corrected`."""
+        if self.recipe.correction != "merge":
+            return super().corrected(masks, scores)
+        from tfprune.planning import merging
+
+        return masks, merging.merged(self, merging.alike(self, masks))
 
     def without(self, index: int, gone: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the masks of all that carries these channels; see `Plan.without`."""
@@ -257,8 +264,9 @@ class ChannelPlan(Plan):
         keep[index] = ~gone
         return self._labels(keep)
 
-    def _view(self, kernel: k.Kernel, member: Member) -> registry.Method:
-        """Returns the granularity whose units are the group's channels in one kernel."""
+    def _part(self, member: Member) -> Part:
+        """Returns a kernel and the granularity whose units are the group's channels in it."""
+        kernel = self._by_variable[id(member.slices.variable)]
         granularity, axis = self.recipe.granularity, member.slices.axis
 
         def unroll(array: np.ndarray) -> np.ndarray:
@@ -266,7 +274,12 @@ class ChannelPlan(Plan):
             return granularity("unroll", own, axis, member.positions, member.index)
 
         name = f"{granularity.name} along axis {axis}"
-        return registry.Method(name, SimpleNamespace(unroll=unroll), {})
+        return kernel, registry.Method(name, SimpleNamespace(unroll=unroll), {})
+
+    def share(self, gone: Sequence[np.ndarray]) -> float:
+        """Returns the share of the model's cost; see `Plan.share`."""
+        left = self._cost(self._labels([~units for units in gone]))
+        return 1 - left / self.total
 
     def trial(self, index: int) -> Trial:
         """Returns what tries out the loss without some channels of one group."""

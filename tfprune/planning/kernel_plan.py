@@ -53,6 +53,8 @@ def _budgeted(
     plan: "KernelPlan", target: targets.Target, everything: Sequence[k.Kernel]
 ) -> "KernelPlan":
     """Returns `plan` with what the target counts, and the level that meets it."""
+    if target.kind == targets.REDUNDANT:
+        return plan
     if target.kind == "sparsity":
         return dataclasses.replace(plan, level=target.value)
     model = plan.model
@@ -109,11 +111,11 @@ class KernelPlan(Plan):
         self, level: float | None = None, scores: Scores | None = None
     ) -> dict[str, np.ndarray]:
         """Returns the masks of the kernels; see `Plan.masks`."""
-        level = self.level if level is None else level
+        level = self.removed(level)
         recipe = self.recipe
         layers = (scores or self.scores()).layers
         costs = [layer.sizes * self._price(layer.kernel) for layer in layers]
-        by_sparsity = recipe.target is None or recipe.target.kind == "sparsity"
+        by_sparsity = recipe.target is None or recipe.target.kind in ("sparsity", targets.REDUNDANT)
         try:
             keep = allocations.keep(
                 recipe.allocation,
@@ -131,8 +133,8 @@ class KernelPlan(Plan):
 
     def layers(self, score: Scorer) -> list[allocations.Layer]:
         """Returns the units of all kernels; see `Plan.layers`."""
-        pairs = enumerate(self.kernels)
-        return [self._layer(x, score(x, self.recipe.granularity, i)) for i, x in pairs]
+        view, pairs = self.recipe.granularity, enumerate(self.kernels)
+        return [self._layer(x, score([(x, view)], i)) for i, x in pairs]
 
     def _layer(self, kernel: k.Kernel, scores: np.ndarray) -> allocations.Layer:
         recipe = self.recipe
@@ -159,6 +161,10 @@ class KernelPlan(Plan):
         kernel = self.kernels[index]
         sizes = granularity.sizes(self.recipe.granularity, kernel.shape)
         return float(sizes[gone].sum() * self._price(kernel))
+
+    def share(self, gone: Sequence[np.ndarray]) -> float:
+        """Returns the share of the kernels' cost; see `Plan.share`."""
+        return sum(self.saved(i, units) for i, units in enumerate(gone)) / self.cost
 
     def trial(self, index: int) -> Trial:
         """Returns what tries out the loss without some units of one kernel."""

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -22,12 +22,15 @@ from tfprune.registry import Method
 
 log = logging.getLogger("tfprune")
 
-# (kernel, view of its units, number of the layer) -> the units' scores.
-Scorer = Callable[[k.Kernel, Method, int], np.ndarray]
+# A kernel, and the view of its units.
+Part = tuple[k.Kernel, Method]
+
+# (kernels that are scored as one, number of the layer) -> the units' scores.
+Scorer = Callable[[Sequence[Part], int], np.ndarray]
 
 # What becomes of the weights that stay: what the criterion says, the least change of each layer's
-# output, or nothing.
-CORRECTIONS = ("own", "least_squares", "none")
+# output, what read a removed channel is added to its nearest, or nothing.
+CORRECTIONS = ("own", "least_squares", "merge", "none")
 
 # The words that `prune` and `Pruner` have in common.
 WORDS = (
@@ -102,6 +105,11 @@ class Recipe:
         if not recipe.coupled:
             if round_to > 1:
                 raise ValueError("round_to is a number of channels: it needs granularity='channel'")
+            if correction == "merge":
+                raise ValueError(
+                    "correction='merge' adds what reads a channel to what reads another: it needs "
+                    "granularity='channel'"
+                )
             if recipe.target and recipe.target.measured:
                 raise ValueError(
                     f"target {recipe.target}: zeros change neither bytes nor latency of a dense "
@@ -265,6 +273,47 @@ class Plan(abc.ABC):
         layers = self.layers(functools.partial(self._score, given, held))
         return Scores(layers, given)
 
+    def removed(self, level: float | None) -> float:
+        """Returns the share of the cost to remove: `level`, or the target's if it is None.
+
+        Raises:
+          ValueError: if that has to be found first.
+        """
+        if level is not None:
+            return level
+        if self.recipe.target is not None and self.recipe.target.found:
+            raise targets.not_for_training(self.recipe.target)
+        return self.level
+
+    def redundancy(self, scores: Scores) -> float:
+        """Returns the share of the cost that goes with what the criterion finds redundant.
+
+        That are units with scores below zero.
+
+        Raises:
+          ValueError: if there are none, or only one unit of any layer is not.
+        """
+        redundant = [layer.scores < 0 for layer in scores.layers]
+        gone = [
+            units & ~layer.locked for units, layer in zip(redundant, scores.layers, strict=True)
+        ]
+        if not any(units.any() for units in gone):
+            raise ValueError(
+                f"target {self.recipe.target}: criterion {self.recipe.criterion.name!r} finds "
+                "nothing redundant: give one that has a threshold or a number of clusters a higher "
+                "or a smaller one, such as agglomerative(threshold=0.7) or kmeans(clusters=0.5)"
+            )
+        if all((~units).sum() <= 1 for units in redundant):
+            raise ValueError(
+                f"target {self.recipe.target}: criterion {self.recipe.criterion.name!r} keeps one "
+                "unit of every layer and nothing else: lower its threshold"
+            )
+        return self.share(gone)
+
+    @abc.abstractmethod
+    def share(self, gone: Sequence[np.ndarray]) -> float:
+        """Returns the share of the cost that goes with these units, (n_units,) a layer."""
+
     def check(self, level: float | None = None) -> None:
         """Checks that a level, or the target's, can be reached, without any criterion.
 
@@ -276,34 +325,36 @@ class Plan(abc.ABC):
     def unscored(self) -> list[allocations.Layer]:
         """Returns the units, as if all mattered alike."""
 
-        def equal(kernel: k.Kernel, view: Method, index: int) -> np.ndarray:
+        def equal(parts: Sequence[Part], index: int) -> np.ndarray:
             del index
+            kernel, view = parts[0]
             return np.zeros(len(view("unroll", kernel.read())))
 
         return self.layers(equal)
 
-    def _score(
-        self, given: dict, held: dict, kernel: k.Kernel, view: Method, index: int
-    ) -> np.ndarray:
-        """Returns the scores of the units that `view` sees in one kernel."""
-        criterion = self.recipe.criterion
-        inputs = self._inputs(criteria.needs(criterion), given, kernel, view, index)
+    def _score(self, given: dict, held: dict, parts: Sequence[Part], index: int) -> np.ndarray:
+        """Returns the scores of the units that the views see in their kernels."""
+        criterion, (kernel, view) = self.recipe.criterion, parts[0]
+        inputs = self._inputs(criteria.needs(criterion), given, parts, index)
         scores = criteria.score(criterion, view, inputs, kernel.shape, kernel.layer.name)
         if getattr(criterion.definition, "ACCUMULATES", False):
             key = kernel.name, view.name, index
             scores = self.memory[key] = scores + self.memory.get(key, 0.0)
-        if kernel.name in held:  # what was pruned before goes first, whatever the criterion
-            alive = view("unroll", kernel.canonical(held[kernel.name])).any(axis=1)
+        if all(x.name in held for x, _ in parts):
+            # What was pruned before goes first, whatever the criterion.
+            held_parts = [view("unroll", x.canonical(held[x.name])) for x, view in parts]
+            alive = np.any([rows.any(axis=1) for rows in held_parts], axis=0)
             scores = np.where(alive, scores, np.nextafter(scores.min(), -np.inf))
         return scores
 
     def _inputs(
-        self, wanted: set[str], given: dict, kernel: k.Kernel, view: Method, index: int
+        self, wanted: set[str], given: dict, parts: Sequence[Part], index: int
     ) -> dict[str, object]:
-        granularity = self.recipe.granularity
+        granularity, (kernel, view) = self.recipe.granularity, parts[0]
         local = {
             "weight": kernel.read,
-            "units": lambda: view("unroll", kernel.read()),
+            "units": lambda: _beside(view("unroll", x.read()) for x, view in parts),
+            "kernel_norms": lambda: _beside(_kernel_norms(*part) for part in parts),
             "unroll": lambda: functools.partial(view, "unroll"),
             "bn_scale": lambda: keras.ops.convert_to_numpy(self.norm[kernel.name].gamma),
             # The same numbers at every call: a random mask only grows along a schedule.
@@ -377,7 +428,8 @@ class Plan(abc.ABC):
         self, kernel: k.Kernel, mask: np.ndarray, index: int, scores: Scores
     ) -> object:
         wanted = criteria.needs(self.recipe.criterion, "correct")
-        inputs = self._inputs(wanted, scores.given, kernel, self.recipe.granularity, index)
+        parts = [(kernel, self.recipe.granularity)]
+        inputs = self._inputs(wanted, scores.given, parts, index)
         return self.recipe.criterion("correct", mask=mask, **inputs)
 
     def sparsity(self, masks: dict[str, np.ndarray]) -> float:
@@ -388,7 +440,7 @@ class Plan(abc.ABC):
     def unreachable(self, level: float, most: float, total: float) -> ValueError:
         """Returns the error for a level beyond the `most` that can be removed of a cost `total`."""
         recipe, target = self.recipe, self.recipe.target
-        if target is None or target.measured:
+        if target is None or target.found:
             wanted, nearest = f"a share of {level:.6g} to remove", f"{most / total:.6g}"
         else:
             wanted = f"target {target}"
@@ -400,3 +452,18 @@ class Plan(abc.ABC):
             f"max_sparsity={recipe.max_sparsity:g} and {len(self.skipped)} left out "
             "(protected, frozen, or of a kind that can't be pruned so)"
         )
+
+
+def _beside(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns arrays (n_units, size) as one."""
+    parts = list(parts)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _kernel_norms(kernel: k.Kernel, view: Method) -> np.ndarray:
+    """Returns the norms over the spatial axes of what the units have of a kernel, (n_units, n)."""
+    weight = kernel.read()
+    norms = np.zeros(kernel.shape)
+    norms[(0,) * (weight.ndim - 2)] = np.sqrt(np.square(weight).sum(tuple(range(weight.ndim - 2))))
+    rows = view("unroll", norms)
+    return rows[:, rows.any(axis=0)]

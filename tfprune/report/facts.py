@@ -1,6 +1,10 @@
 """What a record says about the file to ship, and how it compares with the dense model's files."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy.cluster.hierarchy import is_valid_linkage
 
 from tfprune.report import formats
 from tfprune.report.formats import number
@@ -12,6 +16,36 @@ Row = Mapping[str, object]
 def rows(record: Record, key: str) -> list[Row]:
     """Returns the list of objects under `key`, empty if the run didn't get that far."""
     return [row for row in record.get(key) or [] if isinstance(row, Mapping)]
+
+
+class Filters(NamedTuple):
+    """A layer's filters as `tfprune.measurement.redundancy.filters` finds them."""
+
+    layer: str
+    kept: list[bool]
+    points: list[list[float]]
+    explained: float
+    nearest: list[int]
+    tree: list[list[float]]
+
+
+def filters(record: Record) -> Filters | None:
+    """Returns the filters that the record has, None if it has none that can be drawn."""
+    try:
+        found = Filters(**record.get("filters") or {})
+        count = len(found.kept)
+        points, tree = np.array(found.points, float), np.array(found.tree, float)
+        nearest = np.array(found.nearest)
+        drawable = (
+            points.shape == (count, 2)
+            and np.isfinite(points).all()
+            and nearest.shape == (count,)
+            and np.isin(nearest, np.arange(count)).all()
+            and (count == 1 or (tree.shape == (count - 1, 4) and is_valid_linkage(tree)))
+        )
+        return found if drawable and number(found.explained) is not None else None
+    except (TypeError, ValueError):
+        return None
 
 
 def files(record: Record) -> list[Row]:

@@ -19,6 +19,8 @@ _MODEL = {
     "nonzero_params": ("Non-zero parameters", formats.count),
     "macs": ("MACs", formats.count),
     "nonzero_macs": ("Non-zero MACs", formats.count),
+    "entropy_bytes": ("Ideal size of the weights: codebooks and entropy", formats.size),
+    "huffman_bytes": ("The same with Huffman's code", formats.size),
 }
 _TILES = (
     ("Size, gzip", "gzip_bytes", formats.size, facts.smaller),
@@ -40,7 +42,7 @@ _RUN = {
 _PLACED = {
     *(f"{model}_{key}" for model in ("base", "pruned") for key in _MODEL),
     *("schema", "command", "sparsity", "compression_ratio", "theoretical_speedup"),
-    *("layers", "channels", "skipped", "tflite", "recommended", "history"),
+    *("layers", "channels", "filters", "skipped", "tflite", "recommended", "history"),
 }
 
 
@@ -98,6 +100,7 @@ def render(record: facts.Record) -> str:
         tradeoff=[Markup(panel) for panel in plots.tradeoff(record)],  # noqa: S704
         sparsity=[Markup(panel) for panel in plots.layer_sparsity(record)],  # noqa: S704
         channels=[Markup(panel) for panel in plots.channels(record)],  # noqa: S704
+        redundancy=[Markup(panel) for panel in plots.redundancy(record)],  # noqa: S704
         training=[Markup(panel) for panel in plots.training(record)],  # noqa: S704
     )
 

@@ -101,6 +101,59 @@ def channels(record: facts.Record) -> list[str]:
     return _columns_of_bars(rows, ("made by", "removed", "kept"))
 
 
+def redundancy(record: facts.Record) -> list[str]:
+    """Returns the filters of a layer in a plane and as a tree, kept and removed marked."""
+    shown = facts.filters(record)
+    if shown is None:
+        return []
+    kept, name = shown.kept, formats.elide(formats.plain(shown.layer), 24)
+    count = f"{sum(kept)} of {len(kept)}"
+
+    def style(keeps: bool) -> dict[str, object]:
+        face = PRUNED if keeps else "none"
+        return {"facecolor": face, "edgecolor": PRUNED if keeps else INK, "linewidth": 1.2}
+
+    def plane(figure: Figure) -> None:
+        axes = _axes(figure, f"{name}: {count} filters kept")
+        for i, j in enumerate(shown.nearest):
+            line = list(zip(shown.points[i], shown.points[j], strict=True))
+            axes.plot(*line, color=INK, alpha=0.35, linewidth=0.8)
+        for keeps, marker in ((False, "o"), (True, "D")):
+            points = [p for p, k in zip(shown.points, kept, strict=True) if k == keeps]
+            label = "kept" if keeps else "removed, with a line to the nearest kept"
+            xs, ys = zip(*points, strict=True) if points else ((), ())
+            axes.scatter(xs, ys, s=30, marker=marker, label=label, zorder=3, **style(keeps))
+        axes.set(xticklabels=[], yticklabels=[])
+        axes.set_xlabel(f"principal components: {100 * shown.explained:.0f} % of the variance")
+        axes.margins(0.08, 0.16)
+        axes.legend(frameon=False, fontsize=10, loc="upper left", ncols=2, columnspacing=1)
+
+    def tree(figure: Figure) -> None:
+        from scipy.cluster import hierarchy
+
+        axes = _axes(figure, "How alike they are")
+        drawn = hierarchy.dendrogram(shown.tree, no_plot=True)
+        for xs, ys in zip(drawn["icoord"], drawn["dcoord"], strict=True):
+            axes.plot(xs, ys, color=INK, linewidth=0.9)
+        height = max(row[2] for row in shown.tree) or 1.0
+        area = max(4.0, min(30.0, 4000 / len(kept)))
+        for place, leaf in enumerate(drawn["leaves"]):
+            marker = "D" if kept[leaf] else "o"
+            axes.scatter(
+                10 * place + 5, -0.04 * height, s=area, marker=marker, zorder=3, **style(kept[leaf])
+            )
+        axes.set_ylim(-0.1 * height, 1.05 * height)
+        axes.set_xlim(0, 10 * len(kept))
+        axes.set(xticks=[], ylabel="distance (Ward)")
+        axes.set_xlabel("filters; filled ones are kept")
+
+    alt = f"Filters of layer {formats.plain(shown.layer)}, {count} kept: "
+    return [
+        _svg(plane, 300, f"{alt}two principal components"),
+        *([_svg(tree, 300, f"{alt}tree of their distances")] if shown.tree else []),
+    ]
+
+
 def training(record: facts.Record) -> list[str]:
     """Returns accuracy (without any: loss) and sparsity by epoch of the fine-tuning."""
     history = [row for row in facts.rows(record, "history") if number(row.get("epoch")) is not None]

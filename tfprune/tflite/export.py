@@ -13,7 +13,7 @@ import numpy as np
 
 from tfprune import registry
 from tfprune.graph import precision
-from tfprune.measurement import runtime, size
+from tfprune.measurement import entropy, runtime, size
 from tfprune.tflite import convert, samples
 from tfprune.tflite.reference import Reference, build_reference
 from tfprune.tflite.variants import VARIANTS, Variant
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tfprune.batches import Data
 
 _TEXT = ("variant", "status", "reason", "note", "file")
-_COUNTS = ("bytes", "gzip_bytes")
+_COUNTS = ("bytes", "gzip_bytes", "entropy_bytes", "huffman_bytes")
 _FRACTIONS = ("top1", "top5", "top1_agreement", "max_abs_error", "mean_abs_error", "relative_error")
 _TIMES = (
     "latency_ms_median",
@@ -73,8 +73,9 @@ def export(
 
     Returns:
       `variant`, `status`, `reason`, `note`, `file` (relative to `directory`), `bytes`,
-      `gzip_bytes`, `top1`, `top5`, `top1_agreement` (fraction of samples on which file and Keras
-      pick the same class), `max_abs_error`, `mean_abs_error`, `relative_error` (see
+      `gzip_bytes`, `entropy_bytes` and `huffman_bytes` (of the constants in it, see
+      `tfprune.measurement.entropy`), `top1`, `top5`, `top1_agreement` (fraction of samples on which
+      file and Keras pick the same class), `max_abs_error`, `mean_abs_error`, `relative_error` (see
       `parity.compare`), `latency_ms_*`, `init_ms`, `runs`, `threads`, `peak_memory_bytes`,
       `sparse_tensors` (weights stored without their zeros), `samples`, `runtime`. What doesn't
       apply is missing. Keras' own accuracy is in `table.attrs["keras"]`.
@@ -144,6 +145,7 @@ def _make(
             with _writing(file.parent):
                 partial.replace(file)
             row |= {"file": file.name, **size.file_size(file)}
+            row |= entropy.of_file(file)._asdict()
     except (ValueError, RuntimeError) as error:
         row = {"status": "failed", "reason": str(error)}
     finally:

@@ -101,8 +101,21 @@ def _without_lists(model: "keras.Model") -> "keras.Model":
         name=model.name,
     )
     if model.compiled:
-        plain.compile_from_config(model.get_compile_config())
+        config = model.get_compile_config()
+        plain.compile_from_config(config | {"metrics": _by_name(config.get("metrics"))})
     return plain
+
+
+def _by_name(metrics: object) -> object:
+    """Returns serialised metrics, those that wrap a function of Keras by their names.
+
+    Keras 3 writes the name of such a function down, and does not read it as one again.
+    """
+    if isinstance(metrics, list):
+        return [_by_name(metric) for metric in metrics]
+    if isinstance(metrics, dict) and metrics.get("class_name") == "MeanMetricWrapper":
+        return metrics["config"]["name"]
+    return metrics
 
 
 def _keras_2_objects() -> dict[str, object]:

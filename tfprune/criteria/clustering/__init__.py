@@ -1,0 +1,1 @@
+"""Clustering: what says the same as something else is redundant."""
