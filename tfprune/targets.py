@@ -112,8 +112,8 @@ def parse(text: "str | Target") -> Target:
 def not_for_training(target: Target) -> ValueError:
     """Returns the error for a target that a schedule can't lead to."""
     return ValueError(
-        f"target {target} is found by measuring files or from scores, once, which only "
-        "tfprune.prune does: prune, shrink, then fit"
+        f"target {target} is found by measuring files or from scores, which can't be done at each "
+        "step: prune first with tfprune.prune, shrink, then fit"
     )
 
 

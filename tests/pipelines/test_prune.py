@@ -245,8 +245,12 @@ WRONG_ABOUT_CHANNELS = {
     ("--granularity=channel", "--target=bytes:200k", "--steps=2"): "give a share",
     ("--granularity=channel", "--round_to=0"): "round_to",
     ("--correction=merge",): "granularity='channel'",
-    ("--target=redundant",): "only tfprune.prune does",
-    ("--granularity=channel", "--target=redundant", "--sparsify=soft"): "only tfprune.prune does",
+    ("--target=redundant",): "at each step",
+    (
+        "--granularity=channel",
+        "--target=redundant",
+        "--sparsify=soft",
+    ): "can't be done at each step",
     ("--cluster_weights=1",): "cluster_weights",
     ("--cluster_initialisation=linar",): "linear",
 }

@@ -104,7 +104,7 @@ def test_the_table_drives_an_allocation(cost, finished, tmp_path):
         (["--sparsities=0.5,1.5"], "shares above 0"),
         (["--sparsities=half"], "shares above 0"),
         (["--criterion=magnitud"], "Did you mean magnitude"),
-        (["--correction=all"], "own|least_squares|none"),
+        (["--correction=all"], "own|least_squares|merge|none"),
         (["--eval_samples=0"], "positive integer"),
     ],
 )
