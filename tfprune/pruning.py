@@ -40,9 +40,10 @@ def prune(
 
     Args:
       model: a built Keras model; untouched unless `in_place`.
-      target: `"sparsity:0.8"`, `"compression:10"`, `"params:0.5"`, `"macs:0.5"`, `"bytes:200k"`
-        or `"latency:4ms"`, see `tfprune.targets`. It is met to within one unit ("uniform" rounds
-        in each layer instead); of channels, on the smaller model that `shrink` makes.
+      target: `"sparsity:0.8"`, `"compression:10"`, `"params:0.5"`, `"macs:0.5"`, `"bytes:200k"`,
+        `"latency:4ms"` or `"redundant"`, see `tfprune.targets`. It is met to within one unit
+        ("uniform" rounds in each layer instead); of channels, on the smaller model that `shrink`
+        makes.
       criterion: how much a unit matters: a name in `tfprune.criteria`, such as `"magnitude"`, a
         function of the same shape, or a module.
       granularity: what goes together: `"weight"`, `"block(4, 1)"`, `"n_m(2, 4)"`, `"filter"`, or
@@ -50,7 +51,8 @@ def prune(
       allocation: how layers share it: `"global"`, `"uniform"`, `"uniform_plus"`, `"erk"`, `"lamp"`,
         `"sensitivity"`.
       correction: what the weights that stay become: `"own"`, what the criterion says (most leave
-        them as they are), `"least_squares"`, what changes each layer's output least, or `"none"`.
+        them as they are), `"least_squares"`, what changes each layer's output least, `"merge"` (of
+        channels), with what read a removed one added to what reads its like, or `"none"`.
       data: calibration data, what `fit` takes: a tf.data.Dataset of batches, or a tuple of
         arrays; some hundred training examples (`train.take(16)`). All of them are read, batch by
         batch, by criteria and corrections that are computed from data. Batch-norm statistics are

@@ -267,3 +267,9 @@ def test_filters_that_go_leave_the_others_as_they_are():
     )
     for old, new in zip(k.find(model)[0], k.find(pruned)[0], strict=True):
         np.testing.assert_array_equal(new.read(), np.where(new.read() != 0, old.read(), 0))
+
+
+def test_a_filter_is_not_folded_and_needs_no_gram_matrix():
+    for granularity, inputs in (("filter", set()), ("channel", {"gram"})):
+        recipe = Recipe.of("sparsity:0.5", criterion="correlation", granularity=granularity)
+        assert recipe.inputs & {"gram"} == inputs

@@ -25,6 +25,7 @@ which is averaged over each unit, or one score a unit, (n_units,). A module may 
     COMPARABLE = True                       scores of different layers compare as they are
     ROUNDS = 100                            `prune` scores anew in as many rounds
     ACCUMULATES = True                      scores add up over the updates of one training
+    CORRECTS = ("channel",)                 the only granularities at which it corrects
     correct(weight, mask, ...) -> weight, or (weight, mask)
                                             what the weights that stay become: arrays in canonical
                                             layout, and inputs as of `score`
@@ -81,13 +82,23 @@ def check(criterion: registry.Method, granularity: registry.Method) -> None:
         )
     if criterion.has("correct"):
         needs(criterion, "correct")
-    own = getattr(criterion.definition, "GRANULARITIES", None)
-    name = granularity.name.partition("(")[0]
-    if own and name not in own:
+    if not _among(criterion, "GRANULARITIES", granularity):
+        own, name = criterion.definition.GRANULARITIES, registry.parse(granularity.name)[0]
         raise ValueError(
             f"criterion {criterion.name!r} has no meaning for granularity {name!r}: it has for "
             f"{' and '.join(own)}"
         )
+
+
+def corrects(criterion: registry.Method, granularity: registry.Method) -> bool:
+    """Returns whether the criterion says what the weights that stay become."""
+    return criterion.has("correct") and _among(criterion, "CORRECTS", granularity)
+
+
+def _among(criterion: registry.Method, attribute: str, granularity: registry.Method) -> bool:
+    """Returns whether a granularity is among those that an attribute lists, if there is any."""
+    listed = getattr(criterion.definition, attribute, None)
+    return listed is None or registry.parse(granularity.name)[0] in listed
 
 
 def has(criterion: registry.Method, attribute: str) -> bool:

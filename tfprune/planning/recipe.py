@@ -123,10 +123,15 @@ class Recipe:
         return getattr(self.granularity.definition, "COUPLED", False)
 
     @property
+    def corrects_itself(self) -> bool:
+        """Whether the criterion says what the weights that stay become."""
+        return self.correction == "own" and criteria.corrects(self.criterion, self.granularity)
+
+    @property
     def needed(self) -> set[str]:
         """The inputs without which a kernel can't be scored, or corrected by the criterion."""
         wanted = criteria.needs(self.criterion)
-        if self.correction == "own" and self.criterion.has("correct"):
+        if self.corrects_itself:
             wanted |= criteria.needs(self.criterion, "correct")
         return wanted
 
@@ -398,7 +403,7 @@ class Plan(abc.ABC):
         Both are {variable name: array of its shape}.
         """
         criterion = self.recipe.criterion
-        own = self.recipe.correction == "own" and criterion.has("correct")
+        own = self.recipe.corrects_itself
         if not own and self.recipe.correction != "least_squares":
             return masks, {}
         masks, weights = dict(masks), {}

@@ -17,6 +17,7 @@ from tfprune import linalg
 from tfprune.criteria.clustering import _pairs
 
 GRANULARITIES = ("filter", "channel")
+CORRECTS = ("channel",)  # the layer that reads a filter is not known
 SIDE = "made"  # a feature map belongs to what a kernel makes
 
 
