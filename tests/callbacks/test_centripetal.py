@@ -139,6 +139,28 @@ def test_what_a_stop_leaves_is_replaced():
     assert all(w.constraint is None for w in model.trainable_variables)
 
 
+def test_a_training_that_was_stopped_goes_on_where_it_was(tmp_path):
+    dense = models.cnn().get_weights()
+
+    def train(*callbacks):
+        model, before = models.cnn(), Before()
+        model.set_weights(dense)
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        history = fit(model, before, Centripetal("macs:0.5"), backup, *callbacks)
+        return history.history["apart"], surgeons.error(before.outputs, model(models.images()[0]))
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Stop())
+    apart, error = train()
+    assert apart == [0, 0]  # of the last two epochs
+    assert error <= 1e-6
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [
