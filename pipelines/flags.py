@@ -3,6 +3,7 @@
 from absl import flags
 
 from tfprune import registry, schedules, targets, zoo
+from tfprune.codebooks import INITIALISATIONS
 from tfprune.tflite import variants
 
 FLAGS = flags.FLAGS
@@ -54,8 +55,6 @@ flags.DEFINE_float(
 SPARSIFY = ("growing_l2", "group_lasso", "bn_l1", "soft", "centripetal")
 
 CORRECTIONS = ("own", "least_squares", "merge", "none")
-
-INITIALISATIONS = ("linear", "density", "kmeans++", "random")
 
 SCORING = {
     "criterion": ("magnitude", f"How much a unit matters: {_names('tfprune.criteria')}."),
@@ -183,7 +182,7 @@ def define_pruning() -> None:
     )
     flags.DEFINE_integer("cluster_epochs", 5, "Epochs of it; 0 only shares.", lower_bound=0)
     flags.DEFINE_enum(
-        "cluster_initialisation", "linear", INITIALISATIONS, "The values k-means begins with."
+        "cluster_initialisation", "linear", [*INITIALISATIONS], "The values k-means begins with."
     )
     flags.DEFINE_enum(
         "cluster_per",

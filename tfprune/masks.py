@@ -41,6 +41,20 @@ class MaskConstraint(Layered):
         return keras.ops.where(self.mask.value, value, keras.ops.zeros_like(value))
 
 
+def below(variable: keras.Variable) -> Callable | None:
+    """Returns the constraint that lies under a variable's mask; its own, if it has no mask."""
+    constraint = variable.constraint
+    return constraint.inner if isinstance(constraint, MaskConstraint) else constraint
+
+
+def put_below(variable: keras.Variable, constraint: Callable | None) -> None:
+    """Sets the constraint that `below` returns."""
+    if isinstance(variable.constraint, MaskConstraint):
+        variable.constraint.inner = constraint
+    else:
+        variable.constraint = constraint
+
+
 def attach(model: keras.Model, masks: Masks) -> None:
     """Sets the masks of some of a model's weights and zeroes what they prune at once.
 

@@ -150,13 +150,8 @@ def attach(model: keras.Model, clusters: Clusters) -> None:
                 present.clusters.assign(new)
                 continue
             fresh = True
-            mask = variable.constraint
-            below = mask.inner if isinstance(mask, masks.MaskConstraint) else mask
-            shared = SharedConstraint(variable, present.inner if present else below, new)
-            if isinstance(mask, masks.MaskConstraint):
-                mask.inner = shared
-            else:
-                variable.constraint = shared
+            inner = present.inner if present else masks.below(variable)
+            masks.put_below(variable, SharedConstraint(variable, inner, new))
     if fresh:
         masks.retrace(model)
     apply(model)
@@ -182,7 +177,5 @@ def of(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def _on(variable: keras.Variable) -> SharedConstraint | None:
-    constraint = variable.constraint
-    if isinstance(constraint, masks.MaskConstraint):
-        constraint = constraint.inner
+    constraint = masks.below(variable)
     return constraint if isinstance(constraint, SharedConstraint) else None

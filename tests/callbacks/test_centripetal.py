@@ -67,7 +67,6 @@ def test_a_step_is_that_of_the_paper():
     plan = Recipe.of("sparsity:0.5", granularity="channel", criterion="l2").bind(model)
     heir, _ = merging.nearest(plan, plan.masks())[0]
     kernel = model.layers[0].kernel.numpy()
-    gradients = []
 
     class Loss(keras.losses.Loss):
         def call(self, y, outputs):

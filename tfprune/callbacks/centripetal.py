@@ -207,31 +207,16 @@ def _attach(
     drawn = []
     for (key, axis), cluster in clusters.items():
         variable = variables[key]
-        outer = (
-            variable.constraint if isinstance(variable.constraint, masks.MaskConstraint) else None
-        )
-        draw = Draw(variable, axis, cluster, left, outer.inner if outer else variable.constraint)
+        draw = Draw(variable, axis, cluster, left, masks.below(variable))
         drawn.append((variable, draw))
-        if outer:
-            outer.inner = draw
-        elif variable.trainable:
-            variable.constraint = draw
+        if variable.trainable:
+            masks.put_below(variable, draw)
     return drawn
 
 
 def release(model: keras.Model) -> None:
     """Takes the constraints off again; the user's own come back."""
     for variable in model.trainable_variables:
-        outer = variable.constraint
-        if isinstance(outer, masks.MaskConstraint):
-            outer.inner = _own(outer.inner)
-        else:
-            variable.constraint = _own(outer)
+        while isinstance(draw := masks.below(variable), Draw):
+            masks.put_below(variable, draw.inner)
     masks.retrace(model)
-
-
-def _own(constraint: keras.constraints.Constraint | None) -> keras.constraints.Constraint | None:
-    """Returns the constraint that was there before."""
-    while isinstance(constraint, Draw):
-        constraint = constraint.inner
-    return constraint

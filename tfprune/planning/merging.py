@@ -12,6 +12,8 @@ Cho & Saul 2009). It is 1 for duplicates, and 0 for opposites. The heir j is the
 smallest angle, for which the fit is best.
 """
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 from sklearn.metrics import pairwise_distances_argmin
@@ -30,12 +32,12 @@ Heirs = list[tuple[np.ndarray, np.ndarray]]
 
 def alike(plan: ChannelPlan, masks: dict[str, np.ndarray]) -> Heirs:
     """Returns the kept channel that each removed one is most like."""
-    return [_alike(_made(plan, group), _kept(group, plan, masks)) for group, _ in plan.groups]
+    return [_alike(_made(plan, group), kept) for group, kept in _kept(plan, masks)]
 
 
 def nearest(plan: ChannelPlan, masks: dict[str, np.ndarray]) -> Heirs:
     """Returns the kept channel that each removed one is nearest to, by distance, with factor 1."""
-    return [_nearest(_made(plan, group), _kept(group, plan, masks)) for group, _ in plan.groups]
+    return [_nearest(_made(plan, group), kept) for group, kept in _kept(plan, masks)]
 
 
 def merged(plan: ChannelPlan, heirs: Heirs) -> dict[str, np.ndarray]:
@@ -100,15 +102,13 @@ def _alike(made: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return heir, factor
 
 
-def _kept(group: Group, plan: ChannelPlan, masks: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns which channels of a group the masks keep, (channels,)."""
-    names = {id(variable): name for name, variable in plan.variables.items()}
-    rows = [
-        _rows(masks[names[id(m.slices.variable)]], m)
-        for m in group.made
-        if names.get(id(m.slices.variable)) in masks
-    ]
-    return np.any([row.any(axis=1) for row in rows], axis=0)
+def _kept(plan: ChannelPlan, masks: dict[str, np.ndarray]) -> Iterator[tuple[Group, np.ndarray]]:
+    """Yields each group, and which of its channels the masks keep, (channels,)."""
+    by_variable = {id(w): masks[name] for name, w in plan.variables.items() if name in masks}
+    for group, _ in plan.groups:
+        made = [m for m in group.made if id(m.slices.variable) in by_variable]
+        rows = [_rows(by_variable[id(m.slices.variable)], m) for m in made]
+        yield group, np.any([row.any(axis=1) for row in rows], axis=0)
 
 
 def _made(plan: ChannelPlan, group: Group) -> np.ndarray:

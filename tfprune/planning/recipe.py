@@ -342,7 +342,7 @@ class Plan(abc.ABC):
         criterion, (kernel, view) = self.recipe.criterion, parts[0]
         inputs = self._inputs(criteria.needs(criterion), given, parts, index)
         scores = criteria.score(criterion, view, inputs, kernel.shape, kernel.layer.name)
-        if getattr(criterion.definition, "ACCUMULATES", False):
+        if criteria.has(criterion, "ACCUMULATES"):
             key = kernel.name, view.name, index
             scores = self.memory[key] = scores + self.memory.get(key, 0.0)
         if all(x.name in held for x, _ in parts):
