@@ -5,6 +5,7 @@ from absl import flags
 from tfprune import registry, schedules, targets, zoo
 from tfprune.codebooks import INITIALISATIONS
 from tfprune.tflite import variants
+from tfprune.tflite.recommend import OPTIMIZE
 
 FLAGS = flags.FLAGS
 
@@ -226,27 +227,93 @@ def define_pruning() -> None:
         "Of Adam when fine-tuning; it falls to 0 along a cosine.",
         lower_bound=0.0,
     )
-    known = ",".join(variants.VARIANTS)
-    flags.DEFINE_list(
-        "variants",
-        known.split(","),
-        "TFLite files to make of the pruned model; of one "
-        "that lost channels, by default none of the sparse.",
-    )
+    define_export()
     flags.DEFINE_list(
         "baseline_variants", ["float32", "int8"], "And of the dense model, to compare with."
     )
-    for name in ("variants", "baseline_variants"):
-        flags.register_validator(
-            name,
-            lambda chosen: set(chosen) <= set(variants.VARIANTS),
-            f"they are some of {known}",
-        )
-    _define_threads()
-    flags.DEFINE_integer("runs", 50, "Inferences that are timed, at least.", lower_bound=1)
+    flags.register_validator("baseline_variants", _are_variants, _VARIANTS_ARE)
+
+
+_VARIANTS_ARE = f"they are some of {', '.join(variants.VARIANTS)}"
+
+
+def _are_variants(chosen: list[str]) -> bool:
+    return set(chosen) <= {*variants.VARIANTS, "all"}
+
+
+def define_export() -> None:
+    """Defines the flags of TFLite files: which are made, where they are tried, which is best."""
+    flags.DEFINE_list(
+        "variants",
+        list(variants.DEFAULT),
+        f"TFLite files to make: all, or some of {', '.join(variants.VARIANTS)}. Of a model that "
+        "lost channels, by default none of the sparse.",
+    )
+    flags.register_validator("variants", _are_variants, _VARIANTS_ARE)
+    _define_devices()
+    flags.DEFINE_integer(
+        "max_bytes", None, "Recommends a file of at most so many bytes.", lower_bound=1
+    )
+    flags.DEFINE_float(
+        "max_latency_ms", None, "Recommends one of at most this latency.", lower_bound=0.0
+    )
+    flags.DEFINE_float(
+        "min_top1",
+        None,
+        "Recommends one of at least this top-1, a fraction; by default at most 0.01 below float32.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
+    flags.DEFINE_enum(
+        "optimize",
+        None,
+        [*OPTIMIZE],
+        "Of those, the best in this; by default the least latency x gzip size.",
+    )
+
+
+def define_tflite() -> None:
+    """Defines the flags of making TFLite files of any model."""
+    define_export()
+    flags.DEFINE_boolean(
+        "prepare",
+        False,
+        "First rewrites what keeps XNNPACK from its sparse kernels, where the function stays.",
+    )
+
+
+def define_measuring() -> None:
+    """Defines the flags of measuring TFLite files."""
+    flags.DEFINE_list("files", None, ".tflite files; the first is what others are compared with.")
+    _define_devices()
+
+
+def _define_devices() -> None:
+    """Defines the flags of where files are run and timed, and on what."""
     flags.DEFINE_integer(
         "verify_samples",
         None,
-        "Test examples on which TFLite files are compared with Keras and judged; all by default.",
+        "Test examples on which TFLite files are compared and judged; all by default.",
         lower_bound=1,
     )
+    flags.DEFINE_list(
+        "devices",
+        ["local"],
+        "Where files are tried and timed: local; arm64 and nehalem, emulated; ssh:user@host; "
+        "adb:serial.",
+    )
+    flags.DEFINE_integer(
+        "device_samples",
+        None,
+        "Examples that are run on devices other than local; by default what each has time for.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "benchmark_model", None, "Google's benchmark_model binary for Android, for adb devices."
+    )
+    flags.DEFINE_string(
+        "taskset", None, "Mask of the cores to use on adb devices, in hexadecimal, such as f0."
+    )
+    flags.DEFINE_string("ssh_python", None, "Python on ssh devices; python3 by default.")
+    _define_threads()
+    flags.DEFINE_integer("runs", 50, "Inferences that are timed, at least.", lower_bound=1)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from absl import flags, logging
+from absl import flags
 
 from tfprune import registry, zoo
 from tfprune.tflite.variants import VARIANTS
@@ -30,7 +30,6 @@ from . import run as runs
 
 if TYPE_CHECKING:
     import keras
-    import pandas as pd
 
     from tfprune import data
 
@@ -54,9 +53,10 @@ def _main() -> None:
 
 def _run(run: runs.Run) -> dict:
     """Returns the record of the run, made now."""
-    from . import training
+    from . import files, training
 
     start = time.monotonic()
+    files.devices()  # one that is away is an error before hours of training
     training.reproducible()
     words = _words()  # a wrong one is an error before anything is loaded
     import tfprune
@@ -75,16 +75,19 @@ def _run(run: runs.Run) -> dict:
         record["pruned_val_top1"] = tfprune.measure(pruned, data=splits.validation)["top1"]
     record |= {f"base_{key}": value for key, value in base.items()}
     record |= {f"pruned_{key}": value for key, value in after.items()}
-    record |= {
+    gained = {
         "sparsity": after["sparsity"],
         "compression_ratio": base["params"] / after["nonzero_params"],
         "theoretical_speedup": base["macs"] / max(after["nonzero_macs"], 1),
+    }
+    record |= gained
+    record |= {
         "layers": facts.layers(pruned),
         "channels": facts.channels(dense, pruned) if _by_channel() else [],
         "filters": _filters(run),
         "skipped": skipped,
         "history": training.history(run, "finetune", FLAGS.steps),
-        **_files(run, dense, pruned, splits),
+        **_files(run, dense, pruned, splits, notes=_how() | gained),
         "seconds_total": round(time.monotonic() - start, 1),
     }
     run.finish(record)
@@ -128,6 +131,13 @@ def _words() -> dict[str, object]:
     if FLAGS.epochs:
         tfprune.Pruner(**words)
     return words
+
+
+def _how() -> dict[str, object]:
+    """Returns how the model was pruned, as its files say it."""
+    from tfprune import planning
+
+    return {word: getattr(FLAGS, word) for word in planning.WORDS if getattr(FLAGS, word)}
 
 
 def _by_channel() -> bool:
@@ -331,51 +341,43 @@ def _filters(run: runs.Run) -> dict[str, object]:
 
 
 def _files(
-    run: runs.Run, dense: "keras.Model", pruned: "keras.Model", splits: "data.Splits"
+    run: runs.Run,
+    dense: "keras.Model",
+    pruned: "keras.Model",
+    splits: "data.Splits",
+    *,
+    notes: dict[str, object],
 ) -> dict[str, object]:
-    """Returns the record's `tflite` and `recommended`: the files, made and measured now."""
-    import pandas as pd
+    """Returns what the record says of TFLite files, which are made and measured now."""
+    from . import files
 
-    import tfprune
-    from tfprune.tflite.recommend import recommend
-
-    logging.set_verbosity(logging.INFO)  # a line a file
-    test = splits.test
-    if FLAGS.verify_samples:
-        test = test.unbatch().take(FLAGS.verify_samples).batch(FLAGS.batch_size)
-    chosen = FLAGS.variants
-    if _by_channel() and chosen == FLAGS["variants"].default:
-        chosen = [x for x in chosen if not VARIANTS[x].sparse]  # there are no zeros to leave out
-    tables = {}
-    for name, model, folder, variants in (
-        ("pruned", pruned, "tflite", chosen),
-        ("baseline", dense, "tflite/baseline", FLAGS.baseline_variants),
+    on, rows = files.devices(), []
+    for name, model, folder, variants, said in (
+        ("baseline", dense, "tflite/baseline", FLAGS.baseline_variants, {}),
+        ("pruned", pruned, "tflite", _variants(), notes),
     ):
         print(f"TFLite files of the {name} model: converted, loaded, compared, timed")
-        table = tfprune.export(
-            model,
-            run.path(folder),
-            variants=variants,
-            calibration=splits.train_plain,
-            evaluation=test,
-            threads=FLAGS.threads,
-            runs=FLAGS.runs,
+        plain = run.path("tflite/baseline/float32.tflite")
+        timed_beside = plain if name == "pruned" and plain.exists() else None
+        made = files.export(
+            run, model, folder, splits, chosen=variants, on=on, baseline=timed_beside, notes=said
         )
-        table.insert(0, "model", name)
-        table["file"] = folder + "/" + table["file"]
-        tables[name] = table
-    try:
-        row, reason = recommend(tables["pruned"])
-        recommended = {"file": row["file"], "variant": row["variant"], "reason": reason}
-    except ValueError as error:
-        print(error)
-        recommended = None
-    return {"tflite": _rows(pd.concat(tables.values())), "recommended": recommended}
+        made.insert(0, "model", name)
+        rows = files.rows(made) + rows
+    return {
+        "tflite": rows,
+        "storage": made.attrs["storage"],
+        "ops": made.attrs["ops"],
+        "recommended": files.recommended(made),
+        "sparse_inference": files.sparse_inference(run, made),
+    }
 
 
-def _rows(table: "pd.DataFrame") -> list[dict[str, object]]:
-    """Returns the table as JSON rows, null where a figure is missing."""
-    return json.loads(table.to_json(orient="records", double_precision=15))
+def _variants() -> list[str]:
+    """Returns which files to make of the pruned model."""
+    if _by_channel() and FLAGS.variants == FLAGS["variants"].default:
+        return [x for x in FLAGS.variants if not VARIANTS[x].sparse]  # there are no zeros
+    return FLAGS.variants
 
 
 main = runs.main(_main)

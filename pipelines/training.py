@@ -123,7 +123,7 @@ def about(splits: data.Splits) -> dict[str, object]:
     """Returns the part of the record that says what the model is judged on."""
     return {
         # Of a file the name is enough; where it was is in the settings.
-        "model": pathlib.PurePath(FLAGS.model).name,
+        "model": model_name(),
         "dataset": pathlib.PurePath(splits.name).name,
         "classes": splits.classes,
         "class_names": list(splits.class_names),
@@ -131,6 +131,11 @@ def about(splits: data.Splits) -> dict[str, object]:
         "preprocess": dataclasses.asdict(splits.preprocess),
         **{f"{split}_examples": size for split, size in splits.sizes.items()},
     }
+
+
+def model_name() -> str:
+    """Returns what people call the model: of a file, its name."""
+    return pathlib.PurePath(FLAGS.model).name
 
 
 def fingerprint(model: "keras.Model") -> str:

@@ -17,6 +17,29 @@ def shared():
     return folder
 
 
+@pytest.fixture(scope="session")
+def arm64():
+    """The emulated Arm processor, whose sandbox is built by the first test that wants it."""
+    return _answering("arm64")
+
+
+@pytest.fixture(scope="session")
+def nehalem():
+    """The emulated x86 processor without AVX."""
+    return _answering("nehalem")
+
+
+def _answering(spec):
+    from tfprune.measurement import devices
+
+    device = devices.get(spec)
+    try:
+        device.check()
+    except OSError as error:
+        pytest.skip(str(error))
+    return device
+
+
 def pytest_configure():
     """Sets up two virtual CPUs, for tests of several replicas: before TensorFlow starts."""
     import tensorflow as tf

@@ -7,8 +7,11 @@ import pytest
 from pipelines import flags
 from tfprune import registry, schedules, targets
 from tfprune.callbacks.group_sparsity import KINDS
+from tfprune.tflite import variants
+from tfprune.tflite.recommend import OPTIMIZE
 
-METHODS = (pathlib.Path(__file__).resolve().parents[1] / "docs/methods.md").read_text()
+DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
+METHODS, EXPORT = ((DOCS / name).read_text() for name in ("methods.md", "export.md"))
 
 
 @pytest.mark.parametrize("package", ["criteria", "granularity", "allocation"])
@@ -28,3 +31,12 @@ def test_schedules_and_targets():
 def test_training_before_channels_are_pruned():
     assert set(flags.SPARSIFY) == {*KINDS, "soft", "centripetal"}
     assert all(f"| `{name}` |" in METHODS for name in flags.SPARSIFY)
+
+
+def test_exports():
+    assert all(f"| `{name}` |" in EXPORT for name in variants.PRECISIONS)
+    assert all(f"_{ending}`" in EXPORT for ending in ("sparse", "int_io", "uint8_io"))
+    for name in registry.names("tfprune.measurement.devices"):
+        assert f"| `{name}" in EXPORT
+    assert all(f"`--{name}`" in EXPORT for name in ("max_bytes", "max_latency_ms", "min_top1"))
+    assert f"`--optimize={'|'.join(OPTIMIZE)}`" in EXPORT

@@ -21,6 +21,8 @@ RNG = np.random.default_rng(0)
 def ideal(array, *, book=True):
     """Returns the entropy's bytes with SciPy."""
     values, counts = np.unique(array, return_counts=True)
+    if book and 1 in counts:
+        counts = [*counts[counts > 1], (counts == 1).sum()]
     bits = array.size * stats.entropy(counts, base=2)
     return min(array.nbytes, book * len(values) * array.itemsize + math.ceil(bits / 8))
 

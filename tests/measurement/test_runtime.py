@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from tfprune.measurement import runtime, worker
+from tfprune.measurement import devices, runtime
+from tfprune.measurement.devices import _worker as worker
 from tfprune.tflite import convert
 from tfprune.tflite.variants import VARIANTS
 
@@ -153,7 +155,7 @@ def test_samples_of_a_wrong_shape_fail_with_both_shapes(dense):
 def fake_worker(monkeypatch, tmp_path, code):
     script = tmp_path / "fake.py"
     script.write_text(code)
-    monkeypatch.setattr(runtime, "WORKER", script)
+    monkeypatch.setattr(devices, "WORKER", script)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
@@ -223,6 +225,42 @@ def test_what_is_timed_in_turns_fails_with_a_reason(dense, tmp_path, monkeypatch
         runtime.compare([file], x, timeout=0.5)
 
 
+def test_operators_are_profiled_if_asked_for(tmp_path):
+    stack = [keras.layers.Dense(n) for n in (500, 1000, 8)]
+    model = keras.Sequential([keras.Input((500,)), *stack])
+    x = np.ones((4, 500), "float32")
+    file = save(tmp_path / "three.tflite", model, x)
+    ops = runtime.run(file, x, profile=True, **FAST)["ops"]
+    assert [row["op"] for row in ops] == list(range(len(ops)))
+    assert sum(row["share"] for row in ops) == pytest.approx(1)
+    first, second, third = (row["ms"] for row in ops if "Fully Connected" in row["name"])
+    assert second > third
+    assert first > 0
+    assert runtime.run(file, x, **FAST)["ops"] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked")
+def test_what_is_done_apart_may_die():
+    assert worker.apart(lambda: [1, {"a": "b" * 10**6}], 10) == [1, {"a": "b" * 10**6}]
+    assert worker.apart(lambda: os.kill(os.getpid(), 9), 10) is None
+    assert worker.apart(lambda: time.sleep(60), 0.2) is None
+    assert worker.apart(lambda: os._exit(3), 10) is None
+
+
+def test_a_baseline_takes_turns(tmp_path):
+    def file(name, layers):
+        stack = [keras.layers.Dense(192) for _ in range(layers)]
+        return save(tmp_path / name, keras.Sequential([keras.Input((192,)), *stack]), x)
+
+    x = np.ones((8, 192), "float32")
+    small, large = file("1.tflite", 4), file("4.tflite", 16)
+    result = runtime.run(large, x, baseline=small, runs=100, min_seconds=0.0)
+    assert 2.5 < result["latency_ratio"] < 8
+    assert result["latency_ratio_iqr"] >= 0
+    assert result["runs"] >= 100
+    assert "latency_ratio" not in runtime.run(small, x, **FAST)
+
+
 def test_a_missing_file_is_the_callers_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.tflite"):
         runtime.run(tmp_path / "none.tflite", np.ones((1, 1)))
@@ -231,10 +269,10 @@ def test_a_missing_file_is_the_callers_error(tmp_path):
 def test_the_worker_runs_alone_with_relative_paths(dense, tmp_path):
     """As on a board: a folder with the script, the file, the samples and the request."""
     model, file, x = dense
-    for source in (file, runtime.WORKER):
-        (tmp_path / source.name).write_bytes(source.read_bytes())
+    for source, name in ((file, file.name), (devices.WORKER, "worker.py")):
+        (tmp_path / name).write_bytes(source.read_bytes())
     np.save(tmp_path / "x.npy", x[:4])
-    request = {"model": file.name, "inputs": {"input_0": "x.npy"}, "result": "result.json"}
+    request = {"models": [file.name], "inputs": {"input_0": "x.npy"}, "result": "result.json"}
     request |= {"outputs": ".", "threads": 1, "max_seconds": 1.0, "workers": 2} | FAST
     (tmp_path / "request.json").write_text(json.dumps(request))
     code = f"import runpy, sys; sys.argv = ['worker.py', r'{tmp_path / 'request.json'}']\n"

@@ -7,19 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-import types
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 from absl.testing import flagsaver
 
-import tfprune
 from pipelines import flags as pipeline_flags
 from pipelines import prune
 from pipelines import run as runs
-from tfprune.tflite.variants import VARIANTS
+from tfprune.tflite.variants import DEFAULT, VARIANTS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = [
@@ -420,31 +417,22 @@ def test_channels_are_explained_without_a_directory():
 
 
 @flagsaver.flagsaver()
-def variants(monkeypatch, *words):
-    """Returns the variants that a run asks for of the pruned model, and the run."""
-    asked = []
-
-    def export(model, folder, *, variants, **_):
-        asked.append(variants)
-        return pd.DataFrame({"file": [""], "status": ["failed"], "variant": [""], "reason": [""]})
-
-    monkeypatch.setattr(tfprune, "export", export)
-    monkeypatch.setattr(prune.logging, "set_verbosity", lambda _: None)
+def variants(*words):
+    """Returns the variants that flags ask for, and the run."""
     prune.FLAGS(["prune", *map(str, words)])
     run = runs.Run(prune.FLAGS.output_dir, prune.FLAGS.get_key_flags_for_module(pipeline_flags))
-    prune._files(run, None, None, types.SimpleNamespace(test=None, train_plain=None))
-    return asked[0], run
+    return prune._variants(), run
 
 
 @pytest.mark.parametrize("granularity", ["weight", "channel"])
-def test_flags_txt_asks_for_the_same_files(granularity, tmp_path, monkeypatch):
+def test_flags_txt_asks_for_the_same_files(granularity, tmp_path):
     """Where channels go there are no zeros to leave out: by default none of the sparse is made."""
     words = [f"--granularity={granularity}", f"--output_dir={tmp_path}/run"]
-    chosen, run = variants(monkeypatch, *words)
-    expected = [x for x in VARIANTS if granularity == "weight" or not VARIANTS[x].sparse]
+    chosen, run = variants(*words)
+    expected = [x for x in DEFAULT if granularity == "weight" or not VARIANTS[x].sparse]
     assert chosen == expected
     flagfile = run.path("flags.txt")
     words = [f"--flagfile={flagfile}", f"--output_dir={tmp_path}/again"]
-    assert variants(monkeypatch, *words)[0] == expected
+    assert variants(*words)[0] == expected
     words = [*words, f"--output_dir={tmp_path}/own", "--variants=int8,float32_sparse"]
-    assert variants(monkeypatch, *words)[0] == ["int8", "float32_sparse"]
+    assert variants(*words)[0] == ["int8", "float32_sparse"]

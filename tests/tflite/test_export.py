@@ -1,16 +1,21 @@
 """Exported files load, agree with Keras and are measured; what doesn't leaves no file."""
 
+import contextlib
 import os
 import pathlib
 import re
+import zipfile
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from tensorflow.lite.python.convert import mlir_sparsify
 
-from tfprune.measurement import accuracy, entropy, runtime
-from tfprune.tflite import convert
+from tfprune.measurement import accuracy, devices, entropy, runtime
+from tfprune.tflite import convert, metadata
 from tfprune.tflite.export import COLUMNS, export
 from tfprune.tflite.variants import VARIANTS
 
@@ -55,14 +60,17 @@ def exported(cnn, tmp_path_factory):
     model, x, y = cnn
     directory = tmp_path_factory.mktemp("out") / "made" / "on the way"
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(64)
-    return export(model, directory, calibration=x[:50], evaluation=data, runs=5), directory
+    table = export(model, directory, variants=VARIANTS, calibration=x[:50], evaluation=data, runs=5)
+    return table, directory
 
 
 def test_every_variant_is_a_row_and_a_file(exported):
     table, directory = exported
     assert list(table.columns) == list(COLUMNS)
     assert list(table["variant"]) == list(VARIANTS)
-    assert list(table["status"]) == ["ok"] * 6
+    assert list(table["status"]) == ["ok"] * len(VARIANTS)
+    assert list(table["device"]) == ["local"] * len(VARIANTS)
+    assert not table["emulated"].any()
     assert files(directory) == sorted(table["file"])
 
 
@@ -88,7 +96,26 @@ def test_figures_are_those_of_the_files(exported, cnn):
     assert table.loc["float16", "relative_error"] > table.loc["float32", "relative_error"]
     assert table.loc["float16", "bytes"] < 0.7 * table.loc["float32", "bytes"]
     assert table.loc["int8", "bytes"] < 0.5 * table.loc["float32", "bytes"]
-    assert "30 % zeros" in table.loc["float32_sparse", "note"]
+    assert table.loc["float32_sparse", "note"] == "0 of 2 kernels are stored without their zeros"
+    assert table.loc["float32", "latency_ratio"] == 1.0
+    assert (table["latency_ratio"] > 0).all()
+    assert (table["latency_ratio_iqr"].drop("float32") >= 0).all()
+
+
+def test_types_of_inputs_and_outputs_are_those_of_the_variant(exported):
+    _, directory = exported
+    kinds = {"float32": np.float32, "int8": np.int8, "uint8": np.uint8, "int16": np.int16}
+    for name, variant in VARIANTS.items():
+        interpreter = Interpreter(model_path=str(directory / f"{name}.tflite"))
+        for tensor in (*interpreter.get_input_details(), *interpreter.get_output_details()):
+            assert tensor["dtype"] == kinds[variant.io], name
+
+
+def test_how_kernels_are_stored_is_told(exported):
+    storage = pd.DataFrame(exported[0].attrs["storage"])
+    assert set(storage["variant"]) == set(VARIANTS)
+    assert not storage["sparse"].any()
+    assert storage["reason"].astype(bool).all()
 
 
 def test_float_errors_are_those_of_litert(exported, cnn):
@@ -101,7 +128,7 @@ def test_float_errors_are_those_of_litert(exported, cnn):
     assert row["mean_abs_error"] == pytest.approx(error.mean(), rel=1e-4)
 
 
-def test_a_file_of_nans_is_caught_and_leaves_nothing(tmp_path):
+def test_a_file_of_nans_is_caught_and_leaves_nothing(tmp_path, monkeypatch):
     """float16 with zeros in 1x4 blocks along the input makes LiteRT's sparse Dense return NaN."""
     kernel = RNG.normal(size=(64, 32)).astype("float32")
     blocks = RNG.random((16, 1, 32)) < 0.2
@@ -110,27 +137,42 @@ def test_a_file_of_nans_is_caught_and_leaves_nothing(tmp_path):
     stale = tmp_path / "float16_sparse.tflite"
     stale.write_bytes(b"of an earlier export")
     names = ["float32_sparse", "float16_sparse"]
-    table = export(dense(kernel), tmp_path, calibration=x, variants=names).set_index("variant")
+    with sparsified_by_tensorflow(monkeypatch):
+        table = export(dense(kernel), tmp_path, calibration=x, variants=names).set_index("variant")
     assert table.loc["float16_sparse", "status"] == "failed"
     assert "NaN" in table.loc["float16_sparse", "reason"]
     assert table.loc["float32_sparse", "status"] == "ok"
     assert table.loc["float32_sparse", "sparse_tensors"] == 1
     assert files(tmp_path) == ["float32_sparse.tflite"]
+    # what it was for: this encoder's files are right
+    table = export(dense(kernel), tmp_path, calibration=x, variants=names)
+    assert list(table["status"]) == ["ok", "ok"]
+    assert list(table["sparse_tensors"]) == [1, 1]
 
 
-def sparse_bytes(model, x, variant):
-    return convert.convert(convert.trace(model, x), VARIANTS[variant]._replace(sparse=True), [x])
+@contextlib.contextmanager
+def sparsified_by_tensorflow(monkeypatch):
+    """Makes files as the converter's Optimize.EXPERIMENTAL_SPARSITY does."""
+
+    original = convert.convert
+
+    def made(module, variant, calibration=None):
+        found = original(module, variant._replace(sparse=False), calibration)
+        return mlir_sparsify(found) if variant.sparse else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "convert", made)
+        yield
 
 
-def test_dynamic_int8_stored_sparse_does_not_load(tmp_path):
-    """Why there is no such variant; and a file that doesn't load fails with LiteRT's words."""
+def test_a_file_that_does_not_load_fails_with_litert_s_words(tmp_path, monkeypatch):
+    """As TensorFlow stores dynamic int8 sparse."""
     kernel = RNG.normal(size=(64, 64)) * (RNG.random((64, 64)) < 0.2)
     x = RNG.normal(size=(40, 64)).astype("float32")
-    file = tmp_path / "file.tflite"
-    file.write_bytes(sparse_bytes(dense(kernel), x, "dynamic_int8"))
-    result = runtime.run(file, x)
-    assert result["status"] == "failed"
-    assert "FULLY_CONNECTED" in result["reason"]
+    with sparsified_by_tensorflow(monkeypatch):
+        table = export(dense(kernel), tmp_path, calibration=x, variants=["dynamic_int8_sparse"])
+    assert table.loc[0, "status"] == "failed"
+    assert "FULLY_CONNECTED" in table.loc[0, "reason"]
 
 
 def test_silently_wrong_values_are_caught(tmp_path, monkeypatch):
@@ -138,18 +180,89 @@ def test_silently_wrong_values_are_caught(tmp_path, monkeypatch):
     blocks = RNG.random((8, 1, 64)) < 0.2
     kernel = RNG.normal(size=(128, 64)) * np.broadcast_to(blocks, (8, 16, 64)).reshape(128, 64)
     x = RNG.normal(size=(40, 128)).astype("float32")
-    variant = VARIANTS["dynamic_int8"]._replace(sparse=True)
-    monkeypatch.setitem(VARIANTS, "dynamic_int8_sparse", variant)
-    table = export(dense(kernel), tmp_path, calibration=x, variants=["dynamic_int8_sparse"])
+    with sparsified_by_tensorflow(monkeypatch):
+        table = export(dense(kernel), tmp_path, calibration=x, variants=["dynamic_int8_sparse"])
     assert table.loc[0, "status"] == "failed"
     assert re.search("disagrees with Keras|NaN|crashed", table.loc[0, "reason"])
     assert files(tmp_path) == []
 
 
+class Elsewhere:
+    """A device that answers as this machine does, and may be told otherwise."""
+
+    name, emulated, samples = "elsewhere", False, 7
+
+    def __init__(self, *, away=False, error=None):
+        self.away, self.error = away, error
+
+    def check(self):
+        if self.away:
+            raise OSError("elsewhere is away: switch it on")
+
+    def answer(self, folder, *, timeout):
+        if self.error:
+            raise self.error
+        devices.get("local").answer(folder, timeout=timeout)
+
+
+def test_each_device_has_a_row_and_its_samples(cnn, tmp_path):
+    table = export(
+        cnn[0],
+        tmp_path,
+        devices=["local", Elsewhere()],
+        evaluation=cnn[1:],
+        variants=["float32", "float16"],
+        runs=1,
+    )
+    assert list(table["device"]) == ["local", "elsewhere"] * 2
+    assert list(table["samples"]) == [150, 7] * 2
+    assert list(table["status"]) == ["ok"] * 4
+    model, x, y = cnn
+    hits = np.asarray(model(x[:7])).argmax(1) == y[:7]
+    assert table.loc[1, "top1"] == hits.mean()
+
+
+def test_a_file_that_fails_on_one_device_is_not_shipped(cnn, tmp_path):
+    broken = Elsewhere(error=devices.Failed("the runtime crashed: killed by SIGSEGV"))
+    table = export(
+        cnn[0], tmp_path, devices=["local", broken], evaluation=cnn[1:], variants=["float32"]
+    )
+    assert list(table["status"]) == ["failed", "failed"]
+    assert table.loc[0, "reason"] == "works here, but fails on elsewhere"
+    assert "SIGSEGV" in table.loc[1, "reason"]
+    assert files(tmp_path) == []
+
+
+def test_a_device_that_is_lost_on_the_way_costs_no_file(cnn, tmp_path):
+    lost = Elsewhere(error=OSError("elsewhere closed the connection"))
+    table = export(
+        cnn[0], tmp_path, devices=["local", lost], evaluation=cnn[1:], variants=["float32"]
+    )
+    assert list(table["status"]) == ["ok", "away"]
+    assert "closed the connection" in table.loc[1, "reason"]
+    assert files(tmp_path) == ["float32.tflite"]
+
+
+def test_a_device_that_is_away_is_said_first(cnn, tmp_path):
+    with pytest.raises(OSError, match="switch it on"):
+        export(cnn[0], tmp_path / "out", devices=[Elsewhere(away=True)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_and_notes_are_in_every_file(cnn, tmp_path):
+    about = metadata.Metadata(labels=[str(i) for i in range(10)], notes={"target": "sparsity:0.8"})
+    export(cnn[0], tmp_path, variants=["float32", "float16"], described=about, runs=1)
+    for name in ("float32", "float16"):
+        assert metadata.notes(tmp_path / f"{name}.tflite") == {"target": "sparsity:0.8"}
+        assert zipfile.ZipFile(tmp_path / f"{name}.tflite").namelist() == ["labels.txt"]
+    with pytest.raises(ValueError, match="9 labels for 10 classes"):
+        export(cnn[0], tmp_path, described=metadata.Metadata(labels=["x"] * 9))
+
+
 def test_a_crash_of_the_runtime_is_a_failed_row(cnn, tmp_path, monkeypatch):
     script = tmp_path / "fake.py"
     script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
-    monkeypatch.setattr(runtime, "WORKER", script)
+    monkeypatch.setattr(devices, "WORKER", script)
     out = tmp_path / "out"
     table = export(cnn[0], out, evaluation=cnn[1:], variants=["float32"])
     assert table.loc[0, "status"] == "failed"

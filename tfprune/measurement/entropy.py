@@ -5,10 +5,11 @@ Of m weights with d different values of b bytes each, of which value i occurs m_
   entropy_bytes = d b + m H / 8,   H = - sum over i of (m_i / m) log2(m_i / m)
   huffman_bytes = d b + sum over i of m_i l_i / 8,   l_i the length of value i in Huffman's code
 
-and never more than the m b bytes that they have as they are. H is the order-0 entropy (Shannon
-1948): no code of single weights is shorter, and Huffman's (1952), which Deep Compression uses
-(Han, Mao & Dally 2015, arXiv 1510.00149), is longer by less than a bit a weight. The values of a
-byte need no codebook.
+where values that occur once, as nearly all of float32 do, share one symbol that says so, and never
+more than the m b bytes that they have as they are. H is the order-0 entropy (Shannon 1948): no code
+of single weights is shorter, and Huffman's (1952), which Deep Compression uses (Han, Mao & Dally
+2015, arXiv 1510.00149), is longer by less than a bit a weight. The values of a byte need no
+codebook.
 """
 
 import heapq
@@ -44,6 +45,8 @@ def coded(array: np.ndarray) -> Coded:
     if counts is None:
         return Coded(raw, raw)
     book = len(counts) * array.itemsize if array.itemsize > 1 else 0
+    if book and (single := counts == 1).any():
+        counts = np.append(counts[~single], single.sum())
     bits = float(counts @ np.log2(array.size / counts)), huffman_bits(counts)
     return Coded(*(min(raw, book + math.ceil(b / 8)) for b in bits))
 
@@ -94,7 +97,8 @@ def _counts(array: np.ndarray) -> np.ndarray | None:
 def of_file(path: str | os.PathLike) -> Coded:
     """Returns the bytes of all constant tensors of a .tflite file, coded, of the types they have.
 
-    Of sparse tensors the stored values count, and not where they are; int4 is coded by the byte.
+    Tensors stored without their zeros count with them, so that files of the same weights have the
+    same bound; int4 is coded by the byte.
 
     Raises:
       OSError: if the file can't be read.
@@ -102,15 +106,19 @@ def of_file(path: str | os.PathLike) -> Coded:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(Path(path).read_bytes(), 0)
-    types = {}
+    tensors = {}
     for i in range(model.SubgraphsLength()):
         graph = model.Subgraphs(i)
         for j in range(graph.TensorsLength()):
-            types[graph.Tensors(j).Buffer()] = graph.Tensors(j).Type()
+            tensors[graph.Tensors(j).Buffer()] = graph.Tensors(j)
     numbers = {getattr(schema.TensorType, name.upper()): name for name in _NUMBERS}
     found = []
-    for index, kind in types.items():
+    for index, tensor in tensors.items():
         data = model.Buffers(index).DataAsNumpy()
         if isinstance(data, np.ndarray):
-            found.append(coded(data.view(numbers.get(kind, "uint8"))))
+            values = data.view(numbers.get(tensor.Type(), "uint8"))
+            if tensor.Sparsity() is not None:
+                size = int(np.prod(tensor.ShapeAsNumpy(), dtype=np.int64))
+                values = np.concatenate([values, np.zeros(size - values.size, values.dtype)])
+            found.append(coded(values))
     return Coded(*np.sum(found, axis=0, dtype=int).tolist()) if found else Coded(0, 0)

@@ -49,8 +49,70 @@ def filters(record: Record) -> Filters | None:
 
 
 def files(record: Record) -> list[Row]:
-    """Returns the rows of the exported files, those of the dense model first."""
+    """Returns the rows of the exported files on one device, those of the dense model first.
+
+    It is the device whose latency decided which file is recommended, else the first.
+    """
+    found = everywhere(record)
+    chosen = record.get("recommended")
+    device = chosen.get("device") if isinstance(chosen, Mapping) else None
+    device = device or (found[0].get("device") if found else None)
+    return [row for row in found if row.get("device") == device]
+
+
+def everywhere(record: Record) -> list[Row]:
+    """Returns the rows of the exported files on all devices, those of the dense model first."""
     return sorted(rows(record, "tflite"), key=lambda row: row.get("model") != "baseline")
+
+
+def elsewhere(record: Record) -> list[Row]:
+    """Returns the rows of the devices other than the one that `files` is about."""
+    here = {id(row) for row in files(record)}
+    return [row for row in everywhere(record) if id(row) not in here]
+
+
+def operators(record: Record) -> list[Row]:
+    """Returns the times of the operators of the recommended file, on the devices that tell them."""
+    row = shipped(record) or {}
+    return [op for op in rows(record, "ops") if op.get("variant") == row.get("variant")]
+
+
+class SparseInference(NamedTuple):
+    """Whether XNNPACK skips zeros on a target.
+
+    Attributes:
+      target: a kind of processor.
+      state: "on" or "off".
+      variants: of which files this is so.
+      reason: why, of the first of them.
+    """
+
+    target: str
+    state: str
+    variants: list[str]
+    reason: str
+
+
+def sparse_inference(record: Record) -> list[SparseInference]:
+    """Returns on which targets zeros are skipped in which files, and why or why not."""
+    found: dict[tuple[str, str], SparseInference] = {}
+    for row in rows(record, "sparse_inference"):
+        target, reason, variant = (
+            formats.plain(row.get(key)) for key in ("target", "reason", "variant")
+        )
+        state = "on" if row.get("engaged") else "off"
+        said = found.setdefault((target, state), SparseInference(target, state, [], reason))
+        said.variants.append(variant)
+    return list(found.values())
+
+
+def kept_dense(record: Record) -> list[Row]:
+    """Returns the kernels that sparse files store with their zeros, and why."""
+    return [
+        row
+        for row in rows(record, "storage")
+        if "_sparse" in formats.setting(row.get("variant")) and row.get("sparse") is False
+    ]
 
 
 def is_ok(row: Row) -> bool:
@@ -59,9 +121,19 @@ def is_ok(row: Row) -> bool:
 
 
 def name(row: Row) -> str:
-    """Returns what people call a file: "dense int8" or "pruned int8"."""
-    model = "dense" if row.get("model") == "baseline" else "pruned"
-    return f"{model} {formats.setting(row.get('variant'))}"
+    """Returns what people call a file: "dense int8", "pruned int8", or "int8" of an export."""
+    model = {"baseline": "dense ", "pruned": "pruned "}.get(row.get("model"), "")
+    if row.get("variant") is None:
+        return formats.setting(row.get("file"))
+    return f"{model}{formats.setting(row['variant'])}"
+
+
+def ratio(row: Row) -> str:
+    """Returns "0.52 (±0.03)": the latency relative to the baseline's, and half its spread."""
+    value, spread = (number(row.get(key)) for key in ("latency_ratio", "latency_ratio_iqr"))
+    if value is None:
+        return formats.DASH
+    return f"{value:.2f}" + ("" if spread is None else f" (±{spread / 2:.2f})")
 
 
 def title(record: Record) -> str:
@@ -88,7 +160,8 @@ def shipped(record: Record) -> Row | None:
 
 def dense(record: Record, variant: str) -> Row | None:
     """Returns the row of the dense model's file of this variant, None if there is no such file."""
-    found = (r for r in files(record) if is_ok(r) and r.get("model") == "baseline")
+    # Of a model that was only exported, its own files are what others are compared with.
+    found = (r for r in files(record) if is_ok(r) and r.get("model") in ("baseline", None))
     return next((row for row in found if row.get("variant") == variant), None)
 
 
@@ -123,8 +196,8 @@ def headline(record: Record) -> str:
         parts.append(f"{formats.size(row['gzip_bytes'])} gzip")
     if reference and reference is not row:
         against = smaller(row, reference)
-        parts += [f"{against} as the dense float32 file" if against.startswith("the") else ""]
-        parts[-1] = parts[-1] or (against and f"{against} than the dense float32 file")
+        word = "as" if against.startswith("the") else "than"
+        parts.append(against and f"{against} {word} the {name(reference)} file")
         parts.append(faster(row, reference))
     if number(row.get("top1")) is not None:
         change = gained(row, reference or {"top1": record.get("base_top1")})
@@ -144,7 +217,7 @@ def against_int8(record: Record) -> str:
         return ""
     parts = [smaller(row, reference), faster(row, reference), gained(row, reference)]
     said = ", ".join(part for part in parts if part)
-    return f"Against the dense int8 file: {said}." if said else ""
+    return f"Against the {name(reference)} file: {said}." if said else ""
 
 
 def _without_file(record: Record) -> str:

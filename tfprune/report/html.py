@@ -43,6 +43,7 @@ _PLACED = {
     *(f"{model}_{key}" for model in ("base", "pruned") for key in _MODEL),
     *("schema", "command", "sparsity", "compression_ratio", "theoretical_speedup"),
     *("layers", "channels", "filters", "skipped", "tflite", "recommended", "history"),
+    *("storage", "ops", "sparse_inference"),
 }
 
 
@@ -88,6 +89,10 @@ def render(record: facts.Record) -> str:
     return environment.get_template("report.html").render(
         record=record,
         files=files,
+        elsewhere=facts.elsewhere(record),
+        kept_dense=facts.kept_dense(record),
+        sparse_inference=facts.sparse_inference(record),
+        ops=facts.operators(record),
         base_top1=reference.get("top1"),
         top5=any(formats.number(row.get("top5")) is not None for row in files),
         layers=facts.rows(record, "layers"),
@@ -138,6 +143,8 @@ def _left(record: facts.Record) -> list[Tile]:
     compression = f"{formats.ratio(record.get('compression_ratio'))} compression"
     sparsity = f"{formats.percent(record.get('sparsity'), digits=1)} sparsity"
     speedup = f"{formats.ratio(record.get('theoretical_speedup'))} theoretical speed-up"
+    if "pruned_nonzero_params" not in record:
+        return []
     params, macs = (record.get(f"pruned_nonzero_{key}") for key in ("params", "macs"))
     changes = known((compression, dense("base_params")))
     if not facts.rows(record, "channels"):  # else what is gone is no zero but gone

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from tfprune.report import facts, formats
 
 WIDTH = 100
-_NAME = 24  # the longest that a name may be in a table
+_NAME = 27  # the longest that a name may be in a table
 
 
 def text(record: facts.Record) -> str:
     """Returns the summary of `record`, no line longer than 100 columns."""
     parts = [facts.title(record), _model(record), _files(record), *_failures(record)]
-    parts.append(_recommended(record))
+    parts.append(devices(facts.elsewhere(record)))
+    parts += [_sparse_inference(record), _recommended(record)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -28,8 +29,11 @@ def _model(record: facts.Record) -> str:
             formats.count(record.get(f"{key}_nonzero_macs")),
         )
         for name, key in (("dense", "base"), ("pruned", "pruned"))
+        if f"{key}_nonzero_params" in record
     ]
     head = ("Keras model", "top-1", "top-5", "loss", "non-zero params", "non-zero MACs")
+    if "pruned_nonzero_params" not in record:
+        return _columns(head, rows) if rows else ""
     gained = [
         f"compression {formats.ratio(record.get('compression_ratio'))}",
         f"theoretical speed-up {formats.ratio(record.get('theoretical_speedup'))}",
@@ -58,6 +62,44 @@ def _files(record: facts.Record) -> str:
     ]
     head = ("TFLite file", "size", "gzip", "latency", "IQR", "memory", "top-1", "points")
     return _columns(head, rows) if rows else ""
+
+
+def devices(rows: Sequence[facts.Row]) -> str:
+    """Returns a line for each file and device: what it costs there, or why it doesn't run."""
+    head = ("TFLite file", "device", "latency", "ratio", "sparse kernels", "agreement", "samples")
+    lines = [
+        (
+            facts.name(row),
+            formats.plain(row.get("device")) + (" (emulated)" if row.get("emulated") else ""),
+            formats.milliseconds(row.get("latency_ms_median"), unit=" ms"),
+            facts.ratio(row),
+            formats.count(row.get("sparse_kernels")),
+            formats.percent(row.get("top1_agreement")),
+            formats.count(row.get("samples")),
+        )
+        for row in rows
+        if facts.is_ok(row)
+    ]
+    failed = [
+        _wrapped(
+            f"{facts.name(row)} on {formats.plain(row.get('device'))} "
+            f"{formats.plain(row.get('status'))}: {formats.plain(row.get('reason'))}"
+        )
+        for row in rows
+        if not facts.is_ok(row)
+    ]
+    return "\n\n".join([_columns(head, lines), *failed] if lines else failed)
+
+
+def _sparse_inference(record: facts.Record) -> str:
+    """Returns in a line a target whether zeros are skipped there, and why or why not."""
+    return "\n".join(
+        _wrapped(
+            f"Sparse inference on {said.target} is {said.state} for {', '.join(said.variants)}: "
+            f"{said.reason}"
+        )
+        for said in facts.sparse_inference(record)
+    )
 
 
 def _failures(record: facts.Record) -> list[str]:

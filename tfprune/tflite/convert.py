@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfprune.tflite import clusters, flatbuffer, padding, sparse_storage, weight_only
 from tfprune.tflite.variants import Variant
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+    from ai_edge_litert import schema_py_generated as schema
 
 Arrays = np.ndarray | dict | list | tuple
 
@@ -58,7 +60,8 @@ def convert(
 
     Args:
       module: from `trace`.
-      variant: the kind of file.
+      variant: the kind of file. Of a sparse one, all kernels are stored with their zeros where
+        XNNPACK would compute wrong values otherwise: see `clusters`.
       calibration: arrays, one an input, one sample a row; `variant.calibrated` needs them.
 
     Raises:
@@ -70,8 +73,8 @@ def convert(
     function = module.serve.get_concrete_function()
     if variant.calibrated and calibration is None:
         raise ValueError(
-            "int8 activations need ranges seen on real samples: pass calibration= "
-            "(some hundred training inputs)"
+            "integer activations need ranges seen on real samples: pass calibration=, or "
+            "--dataset (some hundred training inputs)"
         )
     if variant.calibrated and _loops(function):
         # TensorFlow 2.21's calibrator ends the whole process with SIGSEGV on these.
@@ -79,24 +82,51 @@ def convert(
             "the converter can't calibrate a loop: build recurrent layers with unroll=True"
         )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
-    optimizations = []
     if variant.weights != "float32":
-        optimizations.append(tf.lite.Optimize.DEFAULT)
-    if variant.sparse:
-        optimizations.append(tf.lite.Optimize.EXPERIMENTAL_SPARSITY)
-    converter.optimizations = optimizations
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if variant.weights == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if variant.calibrated:
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.target_spec.supported_ops = _integer_ops(variant)
         converter.representative_dataset = lambda: _samples(calibration)
+        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(variant.io)
     said: list[str] = []
     try:
         with quiet(said):
-            return converter.convert()
+            content = converter.convert()
     except Exception as error:
         # The converter raises types of its own, and says much of the cause on stderr only.
         raise RuntimeError(f"the converter failed: {_cause(error, said)}") from error
+    if variant.weights == "int8" and variant.arithmetic == "float32":
+        file = flatbuffer.read(content)
+        weight_only.dequantise(file)
+        content = flatbuffer.write(file)
+    if not variant.sparse:
+        return content
+    file = without_zeros(content)
+    # Where XNNPACK would go wrong, as soon as it is told of sparse kernels, it is not told.
+    return content if clusters.fault(file) else flatbuffer.write(file)
+
+
+def without_zeros(content: bytes) -> schema.ModelT:
+    """Returns a .tflite file with its kernels stored sparse where that pays."""
+    file = flatbuffer.read(content)
+    padding.explicit(file)
+    sparse_storage.encode(file)
+    return file
+
+
+def _integer_ops(variant: Variant) -> list[tf.lite.OpsSet]:
+    import tensorflow as tf
+
+    ops = tf.lite.OpsSet
+    if variant.arithmetic == "int8":
+        return [ops.TFLITE_BUILTINS_INT8]
+    # What has no kernel for int16 stays in float32.
+    return [
+        ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+        ops.TFLITE_BUILTINS,
+    ]
 
 
 def _loops(function: tf.types.experimental.ConcreteFunction) -> bool:

@@ -5,27 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+from absl import logging
 
 from tfprune import registry
 from tfprune.graph import precision
-from tfprune.measurement import entropy, runtime, size
-from tfprune.tflite import convert, samples
-from tfprune.tflite.reference import Reference, build_reference
-from tfprune.tflite.variants import VARIANTS, Variant
+from tfprune.measurement import devices as places
+from tfprune.measurement import entropy, size
+from tfprune.tflite import clusters, convert, flatbuffer, metadata, samples, sparse_storage
+from tfprune.tflite.reference import build_reference
+from tfprune.tflite.trial import Trial
+from tfprune.tflite.variants import DEFAULT, VARIANTS, Variant
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
     import pandas as pd
     import tensorflow as tf
 
     from tfprune.batches import Data
 
-_TEXT = ("variant", "status", "reason", "note", "file")
+_TEXT = ("variant", "device", "status", "reason", "note", "file")
 _COUNTS = ("bytes", "gzip_bytes", "entropy_bytes", "huffman_bytes")
 _FRACTIONS = ("top1", "top5", "top1_agreement", "max_abs_error", "mean_abs_error", "relative_error")
 _TIMES = (
@@ -33,68 +36,90 @@ _TIMES = (
     "latency_ms_iqr",
     "latency_ms_p90",
     "latency_ms_min",
+    "latency_ratio",
+    "latency_ratio_iqr",
     "init_ms",
 )
-_RUN = ("runs", "threads", "peak_memory_bytes", "sparse_tensors", "samples")
-COLUMNS = (*_TEXT, *_COUNTS, *_FRACTIONS, *_TIMES, *_RUN, "runtime")
+_RUN = ("runs", "threads", "peak_memory_bytes", "sparse_tensors", "sparse_kernels", "samples")
+COLUMNS = (*_TEXT, *_COUNTS, *_FRACTIONS, *_TIMES, *_RUN, "emulated", "runtime", "machine")
 
 
 def export(
     model: keras.Model,
     directory: str | os.PathLike,
     *,
-    variants: Sequence[str] | None = None,
+    variants: Sequence[str] = DEFAULT,
+    devices: Sequence[str | places.Device] = ("local",),
+    baseline: str | os.PathLike | None = None,
     calibration: Data | None = None,
     evaluation: Data | None = None,
     calibration_samples: int = 200,
+    device_samples: int | None = None,
+    described: metadata.Metadata | None = None,
     threads: int = 1,
     runs: int = 50,
     timeout: float = 120.0,
 ) -> pd.DataFrame:
-    """Writes `<variant>.tflite` files into `directory` and returns a table, one row a variant.
+    """Writes `<variant>.tflite` files into `directory`; returns a table of variants and devices.
 
-    Each file is converted under a temporary name, loaded by LiteRT with its default delegate in
-    a process of its own, run on every sample, compared with Keras and timed. Only a file that
-    loads and agrees gets its name. A variant that doesn't is a row with `status` "failed" and a
-    `reason`, and leaves no file, not even one of an earlier export.
+    Each file is converted under a temporary name. On each device it is loaded by LiteRT with its
+    default delegate in a process of its own, run on samples, compared with Keras and timed. Only
+    a file that loads and agrees on every device that answers gets its name. One that doesn't has
+    `status` "failed" and a `reason`, and leaves no file, not even one of an earlier export.
 
     Args:
       model: a trained Keras model. It is not changed.
       directory: where the files go; it is made if need be.
-      variants: names in `variants.VARIANTS`; all by default.
+      variants: names in `variants.VARIANTS`.
+      devices: where files are run: `local`, `arm64` and `nehalem` (emulated), `ssh:user@host`,
+        `adb:serial`, or what `tfprune.measurement.devices.get` returns.
+      baseline: a .tflite file with the same inputs, whose latency is compared with; by default the
+        `float32` file, if that is among the variants.
       calibration: training inputs for `int8`, with or without labels: arrays or batches.
       evaluation: test data, a tf.data.Dataset of (x, y) batches or a tuple of arrays. Accuracy
         and agreement are over all of it, in memory. Without it calibration samples are
         compared, without those random ones, and `note` says so.
       calibration_samples: how many samples of `calibration` are used.
+      device_samples: how many samples are run on devices other than `local`; by default what the
+        kind of device has time for.
+      described: labels, normalisation and notes to write into the files.
       threads: of the interpreter that is timed.
       runs: least number of timed runs.
       timeout: seconds without progress after which a file counts as hung.
 
     Returns:
-      `variant`, `status`, `reason`, `note`, `file` (relative to `directory`), `bytes`,
+      `variant`, `device`, `status`, `reason`, `note`, `file` (relative to `directory`), `bytes`,
       `gzip_bytes`, `entropy_bytes` and `huffman_bytes` (of the constants in it, see
       `tfprune.measurement.entropy`), `top1`, `top5`, `top1_agreement` (fraction of samples on which
       file and Keras pick the same class), `max_abs_error`, `mean_abs_error`, `relative_error` (see
-      `parity.compare`), `latency_ms_*`, `init_ms`, `runs`, `threads`, `peak_memory_bytes`,
-      `sparse_tensors` (weights stored without their zeros), `samples`, `runtime`. What doesn't
-      apply is missing. Keras' own accuracy is in `table.attrs["keras"]`.
+      `parity.compare`), `latency_ms_*`, `latency_ratio` (to the baseline, in turns with it) and its
+      interquartile range, `init_ms`, `runs`, `threads`, `peak_memory_bytes`, `sparse_tensors`
+      (weights stored without their zeros), `sparse_kernels` (operators that XNNPACK multiplied by
+      sparse matrices, as its own profile says), `samples`, `emulated` (its times are an
+      emulator's), `runtime`, `machine`. What doesn't apply is missing. `status` is "ok", "failed",
+      or "away" if the device was lost on the way. Keras' own accuracy is in `table.attrs["keras"]`,
+      how each kernel of each file is stored, and why so, in `table.attrs["storage"]`, times of
+      single operators, where a device tells them, in `table.attrs["ops"]`.
 
     Raises:
-      ValueError: for an unknown variant, data that don't fit, or outputs of Keras that are NaN.
-      OSError: if `directory` can't be written, naming it.
+      ValueError: for an unknown variant or device, data or labels that don't fit, or outputs of
+        Keras that are NaN.
+      OSError: if `directory` can't be written, or a device doesn't answer, naming it.
     """
     import keras
     import pandas as pd
-    from absl import logging
 
-    variants = list(VARIANTS) if variants is None else list(variants)
+    variants, targets = list(variants), [places.get(device) for device in devices]
     for name in variants:
         if name not in VARIANTS:
             raise registry.unknown("variant", name, VARIANTS)
+    if not targets:
+        raise ValueError("devices= is empty: name at least one, such as local")
+    # What can't go well is known before minutes are spent on converting.
+    for device in targets:
+        device.check()
     with _writing(directory):
         Path(directory).mkdir(parents=True, exist_ok=True)
-        # Known before minutes are spent on converting.
         tempfile.TemporaryFile(dir=directory).close()
     ranges = None
     if calibration is not None:
@@ -105,101 +130,126 @@ def export(
         module = convert.trace(model, reference.inputs)
     if changed:
         reference = reference.noting("computed in float32, not in the model's mixed precision")
-    rows = []
+    described = described or metadata.Metadata()
+    described.check(reference.classes)
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
-        stored = _store(keras.tree.flatten(reference.inputs), Path(folder))
-
-        def run(file: Path) -> dict:
-            return runtime.run(file, stored, threads=threads, runs=runs, timeout=timeout)
-
+        options = {"threads": threads, "runs": runs, "timeout": timeout}
+        trials = [
+            Trial(
+                device,
+                reference.first(device_samples or device.samples) if device.samples else reference,
+                folder=Path(folder, str(number)),
+                baseline=baseline,
+                options=options,
+            )
+            for number, device in enumerate(targets)
+        ]
+        made = _Files(Path(directory), module, ranges, described, trials, note=reference.note)
         for name in variants:
-            file = Path(directory, f"{name}.tflite")
-            row = {"variant": name, "note": reference.note}
-            row |= _make(file, module, VARIANTS[name], ranges, reference=reference, run=run)
-            logging.info("%s", _line(row))
-            rows.append(row)
-    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+            made.add(name)
+    table = pd.DataFrame(made.rows).reindex(columns=list(COLUMNS))
     table = table.astype(dict.fromkeys(_COUNTS + _RUN, "Int64"))
     table = table.astype(dict.fromkeys(_FRACTIONS + _TIMES, "float64"))
-    table.attrs["keras"] = reference.metrics
+    table.attrs |= {"keras": reference.metrics, "storage": made.storage, "ops": made.ops}
     return table
 
 
-def _make(
-    file: Path,
-    module: tf.Module,
-    variant: Variant,
-    calibration: Sequence[np.ndarray] | None,
-    *,
-    reference: Reference,
-    run: Callable[[Path], dict],
-) -> dict:
-    """Returns the row of one variant; afterwards `file` is verified, or doesn't exist."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        content = convert.convert(module, variant, calibration)
-        with _writing(file.parent):
-            partial.write_bytes(content)
-        row = _verify(partial, variant, reference, run)
-        if row["status"] == "ok":
-            with _writing(file.parent):
-                partial.replace(file)
-            row |= {"file": file.name, **size.file_size(file)}
-            row |= entropy.of_file(file)._asdict()
-    except (ValueError, RuntimeError) as error:
-        row = {"status": "failed", "reason": str(error)}
-    finally:
-        partial.unlink(missing_ok=True)
-    if row["status"] != "ok":
-        file.unlink(missing_ok=True)
-    return row
+class _Files:
+    """The files of a directory, one variant after the other, and what was found out about them."""
+
+    def __init__(
+        self,
+        directory: Path,
+        module: tf.Module,
+        ranges: Sequence[np.ndarray] | None,
+        described: metadata.Metadata,
+        trials: Sequence[Trial],
+        *,
+        note: str,
+    ) -> None:
+        self.directory, self.module, self.ranges = directory, module, ranges
+        self.described, self.trials, self.note = described, trials, note
+        self.rows: list[dict] = []
+        self.storage: list[dict] = []
+        self.ops: list[dict] = []
+
+    def add(self, name: str) -> None:
+        """Makes the file of a variant; afterwards it is verified, or doesn't exist."""
+        file = self.directory / f"{name}.tflite"
+        partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+        facts: dict[str, object] = {"variant": name}
+        try:
+            notes, kernels = self._write(partial, VARIANTS[name])
+            tolerance = VARIANTS[name].tolerance
+            found = [trial.verify(partial, tolerance=tolerance) for trial in self.trials]
+            if any(row["status"] == "failed" for row in found):
+                found = [_withdrawn(row, found) for row in found]
+            else:
+                with _writing(self.directory):
+                    partial.replace(file)
+                facts |= {"file": file.name, **size.file_size(file)}
+                facts |= entropy.of_file(file)._asdict()
+                self.storage += [{"variant": name, **kernel._asdict()} for kernel in kernels]
+                if name == "float32":
+                    self._compare_with(file, found)
+        except (ValueError, RuntimeError) as error:
+            notes, failed = [], {"status": "failed", "reason": str(error)}
+            found = [trial.row | failed for trial in self.trials]
+        finally:
+            partial.unlink(missing_ok=True)
+        if "file" not in facts:
+            file.unlink(missing_ok=True)
+        for row in found:
+            ops = row.pop("ops", [])
+            self.ops += [{"variant": name, "device": row["device"], **op} for op in ops]
+            said = [self.note, *notes, row.pop("note", "")]
+            self.rows.append(facts | row | {"note": "; ".join(part for part in said if part)})
+            logging.info("%s", _line(self.rows[-1]))
+
+    def _write(
+        self, file: Path, variant: Variant
+    ) -> tuple[list[str], list[sparse_storage.Storage]]:
+        """Writes the file of a variant; returns what is to be noted, and how kernels are stored."""
+        content = convert.convert(self.module, variant, self.ranges)
+        kernels = sparse_storage.describe(flatbuffer.read(content))
+        with _writing(self.directory):
+            file.write_bytes(metadata.add(content, self.described))
+        if not variant.sparse:
+            return [], kernels
+        count = sum(kernel.sparse for kernel in kernels)
+        notes = [f"{count} of {len(kernels)} kernels are stored without their zeros"]
+        why = "" if count else clusters.fault(convert.without_zeros(content))
+        if why:
+            notes.append(f"without, Arm processors would compute wrong values: {why}")
+            kernels = [kernel._replace(reason=kernel.reason or notes[1]) for kernel in kernels]
+        return notes, kernels
+
+    def _compare_with(self, file: Path, found: Sequence[dict]) -> None:
+        """Has further files timed beside this one, unless there is another to be timed beside."""
+        for trial, row in zip(self.trials, found, strict=True):
+            if trial.baseline is None:
+                trial.baseline = file
+                row["latency_ratio"] = 1.0
 
 
-def _verify(
-    file: Path, variant: Variant, reference: Reference, run: Callable[[Path], dict]
-) -> dict:
-    """Returns the figures of `file`, and "ok" only if it runs and agrees with Keras."""
-    result = run(file)
-    if result["status"] != "ok":
-        return result
-    errors = reference.judge(result.pop("outputs"))
-    wrong = not errors["relative_error"] <= variant.tolerance
-    if wrong:
-        # Its timings would be those of a wrong computation.
-        return {"status": "failed", "reason": _why(errors, variant), **errors}
-    row = {"reason": "", **result, **errors}
-    if variant.sparse and not result["sparse_tensors"]:
-        reference = reference.noting("no weight has the 30 % zeros that sparse storage needs")
-        row["note"] = reference.note
-    return row
-
-
-def _why(errors: dict[str, float], variant: Variant) -> str:
-    if np.isinf(errors["relative_error"]):
-        return "the file returns NaN or infinite values where Keras' are finite"
-    return (
-        f"the file disagrees with Keras: mean error {errors['relative_error']:.3g} of the spread "
-        f"of Keras' outputs, where {variant.tolerance:g} is allowed "
-        f"(largest {errors['max_abs_error']:.3g})"
-    )
+def _withdrawn(row: dict, others: Sequence[dict]) -> dict:
+    """Returns the row of a file that isn't shipped; where it works, it says where it doesn't."""
+    where = [other["device"] for other in others if other["status"] == "failed"]
+    if row["status"] == "failed":
+        return row
+    return row | {"status": "failed", "reason": f"works here, but fails on {', '.join(where)}"}
 
 
 def _line(row: dict) -> str:
+    name = f"{row['variant']} on {row['device']}"
     if row["status"] != "ok":
-        return f"{row['variant']}: failed: {row['reason']}"
+        return f"{name}: {row['status']}: {row['reason']}"
     top1 = f", top-1 {100 * row['top1']:.2f} %" if "top1" in row else ""
+    emulated = " emulated" if row["emulated"] else ""
     return (
-        f"{row['variant']}: ok, {row['bytes']:,} bytes, "
-        f"{row['latency_ms_median']:.3g} ms (median of {row['runs']}){top1}"
+        f"{name}: ok, {row['bytes']:,} bytes, "
+        f"{row['latency_ms_median']:.3g} ms{emulated} (median of {row['runs']}){top1}"
     )
-
-
-def _store(arrays: Sequence[np.ndarray], folder: Path) -> list[Path]:
-    """Writes the samples once, for all variants."""
-    paths = [folder / f"input_{i}.npy" for i in range(len(arrays))]
-    for path, part in zip(paths, arrays, strict=True):
-        np.save(path, part, allow_pickle=False)
-    return paths
 
 
 @contextlib.contextmanager

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def compare(got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[str, float]:
+def compare(
+    got: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    *,
+    spreads: Sequence[float] | None = None,
+) -> dict[str, float]:
     """Returns `max_abs_error`, `mean_abs_error` and `relative_error` over all outputs.
 
     `relative_error` is the worst output's: the mean absolute difference over the spread
@@ -16,6 +21,7 @@ def compare(got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[s
     Args:
       got: the file's outputs, one array an output, one sample a row.
       expected: Keras' outputs of the same shapes, finite.
+      spreads: of Keras' values, from `spread`, where `expected` is a small part of them.
 
     Raises:
       ValueError: if number or shapes of the outputs differ.
@@ -26,6 +32,7 @@ def compare(got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[s
     differences = [
         np.abs(mine.astype(np.float64) - theirs) for mine, theirs in zip(got, expected, strict=True)
     ]
+    spreads = spreads or [spread(theirs) for theirs in expected]
     everything = np.concatenate([part.ravel() for part in differences])
     if not np.isfinite(everything).all():
         infinite = float("inf")
@@ -34,12 +41,12 @@ def compare(got: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> dict[s
         "max_abs_error": float(everything.max()),
         "mean_abs_error": float(everything.mean()),
         "relative_error": max(
-            float(part.mean()) / _spread(theirs)
-            for part, theirs in zip(differences, expected, strict=True)
+            float(part.mean()) / scale for part, scale in zip(differences, spreads, strict=True)
         ),
     }
 
 
-def _spread(values: np.ndarray) -> float:
+def spread(values: np.ndarray) -> float:
+    """Returns the standard deviation of an output's values, at least 1 % of the largest."""
     values = values.astype(np.float64)
-    return max(values.std(), 0.01 * np.abs(values).max(), np.finfo(np.float32).tiny)
+    return float(max(values.std(), 0.01 * np.abs(values).max(), np.finfo(np.float32).tiny))

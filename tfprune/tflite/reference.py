@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ class Reference(NamedTuple):
       labels: of the inputs, None where there are none.
       loss: tells which outputs are classes, None where none are.
       note: what a reader of the figures must know of the samples.
+      spreads: of the outputs' values, over all samples there were.
     """
 
     inputs: Arrays
@@ -33,10 +35,26 @@ class Reference(NamedTuple):
     labels: np.ndarray | None
     loss: keras.losses.Loss | None
     note: str
+    spreads: Sequence[float] | None = None
 
     def noting(self, remark: str) -> Reference:
         """Returns this reference with a further `remark` in its note."""
         return self._replace(note="; ".join(part for part in (self.note, remark) if part))
+
+    def first(self, count: int) -> Reference:
+        """Returns the reference of the first `count` samples alone."""
+        import keras
+
+        labels = None if self.labels is None else self.labels[:count]
+        inputs = keras.tree.map_structure(lambda part: part[:count], self.inputs)
+        outputs = [part[:count] for part in self.outputs]
+        spreads = self.spreads or [parity.spread(part) for part in self.outputs]
+        return self._replace(inputs=inputs, outputs=outputs, labels=labels, spreads=spreads)
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes the only output tells apart, None where there are several outputs."""
+        return self.outputs[0].shape[-1] if len(self.outputs) == 1 else None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -49,7 +67,7 @@ class Reference(NamedTuple):
         Raises:
           ValueError: if number or shapes of the outputs differ from Keras'.
         """
-        errors = parity.compare(outputs, self.outputs)
+        errors = parity.compare(outputs, self.outputs, spreads=self.spreads)
         if np.isinf(errors["relative_error"]):
             return errors
         return errors | self._agreement(outputs) | self._accuracy(outputs)

@@ -21,7 +21,9 @@ class Samples(NamedTuple):
     labels: np.ndarray | None = None
 
 
-def collect(data: batches.Data, model: keras.Model, *, limit: int | None = None) -> Samples:
+def collect(
+    data: batches.Data, model: keras.Model | None = None, *, limit: int | None = None
+) -> Samples:
     """Returns the samples of `data` in memory, in the types that `model` takes.
 
     Args:
@@ -84,7 +86,7 @@ def random_inputs(model: keras.Model, *, count: int = 32) -> Samples:
     return Samples(keras.tree.map_structure(draw, trace.inputs(model)))
 
 
-def _shown_inputs(model: keras.Model) -> list[keras.KerasTensor]:
+def _shown_inputs(model: keras.Model | None) -> list[keras.KerasTensor]:
     return list(getattr(model, "inputs", None) or ())
 
 

@@ -1,33 +1,38 @@
-# ruff: noqa: ANN001, ANN201, ANN202, B905
+# ruff: noqa: ANN001, ANN002, ANN202, B905
 # (the class of an interpreter depends on the runtime; zip has no strict= before Python 3.10)
-"""Runs one .tflite file on real samples and times it: `python worker.py request.json`.
+"""Runs a .tflite file on real samples and times it: `python worker.py request.json`.
 
 This file stands alone, on NumPy and a LiteRT runtime, so that it can be copied to a board; it
 runs on Python 3.8 and later. A crash of the runtime ends this process and nothing else.
 
 The request holds (paths are relative to it):
-  model: the .tflite file.
+  models: .tflite files. The first is the one that is run and judged; the others take turns with it
+    while it is timed: what slows the machine down for a while slows all of them down.
   inputs: {input name: .npy file with one sample a row}. Float samples for quantised inputs.
   result: the .json file to write.
   outputs: folder for output_0.npy, ...: float32, one row a sample; absent to only time.
   threads, warmup, runs, min_seconds, max_seconds: of the timing.
+  per_turn: timed runs of a file before it is the next one's turn, 10 if absent.
   workers: interpreters that share the samples once the timing is over.
+  profile: whether to time single operators, where the runtime can.
 
-A request that holds `models`, a list, in place of `model` is to time these files in turns: what
-slows the machine down for a while slows all of them down. It needs no `outputs` and no `workers`.
-
-The result holds `status` "ok" and the figures, or "failed" and `reason`. One line a step goes to
+The result holds `status` "ok" and the figures, among them `turns`, the median milliseconds of each
+file in each turn, and `ops`, its operators; or "failed" and `reason`. One line a step goes to
 stdout: whoever waits can tell a slow run from a hung one.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import ctypes
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
+import select
+import signal
 import sys
 import time
 
@@ -41,6 +46,10 @@ _RUNTIMES = (
 _TIMED_SAMPLES = 32
 _SAMPLES_PER_WORKER = 64
 _RUNS_PER_TURN = 10
+# Inferences that are profiled, and kinds of its events: operators of TFLite, and of a delegate.
+_PROFILED, _KINDS = 3, (2, 8)
+# A few runs, and the share of the best ones before at which they count as no faster.
+_WARM, _STABLE = 5, 0.95
 _told = [0.0]
 
 
@@ -62,7 +71,6 @@ def main(request_file: str) -> None:
 def answer(request: dict, folder: str) -> dict:
     """Returns the figures of one request: latency and memory alone first, outputs afterwards."""
     runtime, interpreter_class = find_runtime()
-    models = request.get("models", [request.get("model")])
     samples = {
         name: np.load(os.path.join(folder, path), mmap_mode="r", allow_pickle=False)
         for name, path in request["inputs"].items()
@@ -73,33 +81,33 @@ def answer(request: dict, folder: str) -> dict:
     # Copied, so that pages of the mapped files don't count as the model's memory.
     timed = {name: np.array(rows[:_TIMED_SAMPLES]) for name, rows in samples.items()}
 
-    def load(model=models[0]):
+    def load(model=request["models"][0]):
         return interpreter_class(
             model_path=os.path.join(folder, model), num_threads=request["threads"]
         )
 
-    count_timed = min(count, _TIMED_SAMPLES)
-    if "models" in request:
-        files = [load(model) for model in models]
-        return {"turns": take_turns(files, timed, request, count=count_timed), "runtime": runtime}
+    # Before the runtime is loaded here: it is a process of its own, for it may crash.
+    path = os.path.join(folder, request["models"][0])
+    ops = apart(lambda: profile(path), request["max_seconds"]) if request.get("profile") else []
     before, was_reset = memory_mark()
     start = time.perf_counter_ns()
     interpreter = load()
     interpreter.allocate_tensors()
     init = (time.perf_counter_ns() - start) / 1e6
     progress("loaded")
-    feed = feeder(interpreter, timed)
-    warm_up(interpreter, feed, request, count=count_timed)
-    # Before the timing, whose own list of times grows.
+    first = ready(interpreter, timed, request)
+    # Before the timing, whose own list of times grows, and before other files are there.
     memory = memory_since(before, was_reset)
-    progress("warmed up")
-    times = time_invoke(interpreter, feed, request, count=count_timed)
+    others = [ready(load(model), timed, request) for model in request["models"][1:]]
+    times, turns = take_turns([first, *others], request)
     progress("timed")
     if request.get("outputs"):
         run_all(interpreter, load, samples, request, folder)
     return {
         "init_ms": init,
         **summary(times),
+        "turns": turns,
+        "ops": ops or [],
         "threads": request["threads"],
         "peak_memory_bytes": memory,
         "sparse_tensors": sum(
@@ -189,64 +197,67 @@ def dequantise(value: np.ndarray, tensor: dict) -> np.ndarray:
     return ((value.astype(np.float64) - zero) * scale).astype(np.float32)
 
 
-def warm_up(interpreter, feed, request: dict, *, count: int) -> None:
-    """Runs the model `warmup` times, at least once, for no longer than `max_seconds`."""
-    start = time.perf_counter()
-    for index in range(max(1, request["warmup"])):
-        feed(index % count)
-        interpreter.invoke()
-        still_alive("warming up")
-        if time.perf_counter() - start > request["max_seconds"]:
-            return
+def ready(interpreter, samples: dict, request: dict):
+    """Returns a function that runs the model on the next sample and returns the milliseconds.
 
-
-def time_invoke(interpreter, feed, request: dict, *, count: int) -> np.ndarray:
-    """Returns the milliseconds of each timed `invoke` at batch 1; setting inputs isn't timed.
-
-    It goes on until there are `runs` and `min_seconds` have passed, at most for `max_seconds`.
+    Setting inputs is not timed. The model has been run as long as it got faster: `warmup` times at
+    least, until the median of a few runs isn't below the ones before, for `max_seconds` at most.
     """
-    times = []
-    start = time.perf_counter()
-    while True:
-        seconds = time.perf_counter() - start
-        enough = len(times) >= request["runs"] and seconds >= request["min_seconds"]
-        if times and (enough or seconds >= request["max_seconds"]):
-            return np.array(times) / 1e6
-        feed(len(times) % count)
+    interpreter.allocate_tensors()
+    feed = feeder(interpreter, samples)
+    count = min(len(rows) for rows in samples.values())
+    done = [0]
+
+    def step() -> float:
+        feed(done[0] % count)
+        done[0] += 1
         begin = time.perf_counter_ns()
         interpreter.invoke()
-        times.append(time.perf_counter_ns() - begin)
-        still_alive("timing")
+        return (time.perf_counter_ns() - begin) / 1e6
+
+    start = time.perf_counter()
+    best = float("inf")
+    while time.perf_counter() - start < request["max_seconds"]:
+        times = []
+        for _ in range(max(1, min(request["warmup"], _WARM))):
+            times.append(step())
+            still_alive("warming up")
+        stable = float(np.median(times)) > _STABLE * best
+        if done[0] >= request["warmup"] and (stable or request["warmup"] < _WARM):
+            break
+        best = min(best, float(np.median(times)))
+    progress("warmed up")
+    return step
 
 
-def take_turns(interpreters: list, samples: dict, request: dict, *, count: int) -> list:
-    """Returns the median milliseconds of each interpreter in each turn, a list a turn.
+def take_turns(steps: list, request: dict) -> tuple[np.ndarray, list]:
+    """Returns the milliseconds of each run of the first file, and of all their medians by turns.
 
-    An interpreter runs several times in a row, and once before without being timed, so that what
-    it needs is in the caches as it is when it runs alone.
+    A file runs several times in a row, where there are others once before without being timed, so
+    that what it needs is in the caches as it is when it runs alone. It goes on until there are
+    `runs` and `min_seconds` have passed, at most for `max_seconds`, but never less than a turn.
     """
-    feeds = [None] * len(interpreters)
-    for i, interpreter in enumerate(interpreters):
-        interpreter.allocate_tensors()
-        feeds[i] = feeder(interpreter, samples)
-        warm_up(interpreter, feeds[i], request, count=count)
-        progress("warmed up")
-    # Never less than a whole turn of all.
-    turn = {"runs": _RUNS_PER_TURN, "min_seconds": 0.0, "max_seconds": request["max_seconds"]}
-    medians = []
+    length = request.get("per_turn", _RUNS_PER_TURN)
+    first, medians = [], []
     start = time.perf_counter()
     while True:
         seconds = time.perf_counter() - start
-        runs = len(medians) * _RUNS_PER_TURN
-        enough = runs >= request["runs"] and seconds >= request["min_seconds"]
-        if medians and (enough or seconds >= request["max_seconds"]):
-            return medians
-        medians.append([])
-        for interpreter, feed in zip(interpreters, feeds):
-            feed(0)
-            interpreter.invoke()
-            times = time_invoke(interpreter, feed, turn, count=count)
-            medians[-1].append(float(np.median(times)))
+        enough = len(first) >= request["runs"] and seconds >= request["min_seconds"]
+        if first and (enough or seconds >= request["max_seconds"]):
+            return np.array(first), medians
+        turn = []
+        for step in steps:
+            if len(steps) > 1 and length > 1:
+                step()
+            times = []
+            while len(times) < length and not (
+                times and time.perf_counter() - start >= request["max_seconds"]
+            ):
+                times.append(step())
+                still_alive("timing")
+            turn.append(times)
+        first += turn[0]
+        medians.append([float(np.median(times)) for times in turn])
 
 
 def summary(times: np.ndarray) -> dict:
@@ -295,6 +306,115 @@ def run_all(interpreter, load, samples: dict, request: dict, folder: str) -> Non
     for path, file in zip(paths, files):
         file.flush()
         os.replace(path + ".partial", path)
+
+
+def apart(function, seconds: float):
+    """Returns what `function` returns in a forked process, None if that fails, dies or hangs."""
+    if not hasattr(os, "fork"):
+        return None
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(read)
+        code = 1
+        try:
+            with os.fdopen(write, "w", encoding="utf-8") as pipe:
+                json.dump(function(), pipe)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as pipe:
+        if not select.select([pipe], [], [], seconds)[0]:
+            os.kill(child, signal.SIGKILL)
+        text = pipe.read()
+    return json.loads(text) if os.waitpid(child, 0)[1] == 0 else None
+
+
+class _Layout(ctypes.Structure):
+    _fields_ = (
+        ("rank", ctypes.c_uint32),
+        ("sizes", ctypes.c_int32 * 8),
+        ("strides", ctypes.c_uint32 * 8),
+    )
+
+
+class _TensorType(ctypes.Structure):
+    _fields_ = (("element", ctypes.c_int), ("layout", _Layout))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("kind", ctypes.c_int),
+        ("start_us", ctypes.c_uint64),
+        ("elapsed_us", ctypes.c_uint64),
+        ("memory", ctypes.c_size_t * 6),
+        ("metadata", ctypes.c_uint64 * 2),
+        ("source", ctypes.c_int),
+    )
+
+
+def profile(path) -> list:
+    """Returns `op`, `name`, `ms` and `share` of the operators of a file, in the order they run.
+
+    It is the profiler of LiteRT's C library, as of version 2.3, which Python's interface does not
+    show. Of a delegate, such as XNNPACK, the operators are its own, named as its kernels. Inputs
+    are zeros, milliseconds those of a mean inference on one thread, profiled.
+    """
+    spec = importlib.util.find_spec("ai_edge_litert")
+    library = ctypes.CDLL(os.path.join(spec.submodule_search_locations[0], "libLiteRt.so"))
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+
+    def do(name, *args) -> None:
+        if status := getattr(library, "LiteRt" + name)(*args):
+            raise RuntimeError(f"{name}: status {status}")
+
+    def get(name, *args, kind=pointer):
+        result = kind()
+        do(name, *args, ctypes.byref(result))
+        return result
+
+    environment = get("CreateEnvironment", 0, None)
+    model = get("CreateModelFromFile", environment, path.encode())
+    options = get("CreateOptions")
+    do("SetOptionsHardwareAccelerators", options, 1)
+    text = ctypes.create_string_buffer(b"enable_profiling = true\n")
+    nothing = ctypes.CFUNCTYPE(None, pointer)(lambda _: None)
+    own = get("CreateOpaqueOptions", b"runtime_options_string", text, nothing)
+    do("AddOpaqueOptions", options, own)
+    compiled = get("CreateCompiledModel", environment, model, options)
+    profiler = get("CompiledModelGetProfiler", compiled)
+    signature = get("GetModelSignature", model, size(0))
+    ends = []
+    for end in ("Input", "Output"):
+        count = get(f"GetNumSignature{end}s", signature, kind=size).value
+        buffers = (pointer * count)()
+        for i in range(count):
+            tensor = get(f"GetSignature{end}TensorByIndex", signature, size(i))
+            kind = get("GetRankedTensorType", tensor, kind=_TensorType)
+            needs = get(f"GetCompiledModel{end}BufferRequirements", compiled, size(0), size(i))
+            buffers[i] = get(
+                "CreateManagedTensorBufferFromRequirements", environment, ctypes.byref(kind), needs
+            )
+        ends += [size(count), buffers]
+    do("RunCompiledModel", compiled, size(0), *ends)
+    do("StartProfiler", profiler)
+    for _ in range(_PROFILED):
+        do("RunCompiledModel", compiled, size(0), *ends)
+    do("StopProfiler", profiler)
+    count = get("GetNumProfilerEvents", profiler, kind=ctypes.c_int).value
+    events = (_Event * count)()
+    do("GetProfilerEvents", profiler, count, events)
+    kept = [(event.name.decode(), event.elapsed_us) for event in events if event.kind in _KINDS]
+    length = len(kept) // _PROFILED
+    names = [name for name, _ in kept[:length]]
+    times = np.array([us for _, us in kept]).reshape(_PROFILED, length).mean(0) / 1e3
+    total = max(float(times.sum()), 1e-9)
+    return [
+        {"op": i, "name": name, "ms": float(ms), "share": float(ms) / total}
+        for i, (name, ms) in enumerate(zip(names, times))
+    ]
 
 
 def memory_mark() -> tuple:
