@@ -80,16 +80,15 @@ def export(
     return table
 
 
-def recommended(table: "pd.DataFrame") -> dict[str, object] | None:
-    """Returns what the record says of the file to ship; prints why there is none."""
+def recommended(table: "pd.DataFrame") -> dict[str, object]:
+    """Returns what the record says of the file to ship, or why there is none."""
     from tfprune.tflite.recommend import recommend
 
     limits = {x: getattr(FLAGS, x) for x in ("max_bytes", "max_latency_ms", "min_top1", "optimize")}
     try:
         best = recommend(table, **limits)
     except ValueError as error:
-        print(f"no file is recommended: {error}")
-        return None
+        return {"file": None, "reason": str(error)}
     keys = ("file", "variant", "device")
     return {
         **{key: best.row[key] for key in keys},

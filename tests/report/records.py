@@ -240,6 +240,50 @@ def hostile():
     return record
 
 
+def devices():
+    """Files that were tried on a phone, where one was lost, and on an emulated processor."""
+    record = resnet(14)
+    here = [row | {"device": "local", "emulated": False} for row in record["tflite"]]
+    rows = []
+    for row in here:
+        slower = {"latency_ms_median": 3 * row["latency_ms_median"], "sparse_kernels": 0}
+        ratio = {"latency_ratio": 0.5, "latency_ratio_iqr": 0.06, "samples": 16}
+        there = {"device": "adb:R58 M42", "emulated": False}
+        emulated = {"device": "arm64", "emulated": True, "peak_memory_bytes": None}
+        rows += [row, row | slower | ratio | there, row | slower | ratio | emulated]
+    rows[-1] |= {"latency_ms_median": 700.0, "sparse_kernels": 19}
+    rows[-2] = {key: rows[-2][key] for key in ("model", "variant", "device", "emulated")}
+    rows[-2] |= {"status": "away", "reason": "device 'adb:R58 M42' is offline: plug it in"}
+    record["recommended"]["device"] = "adb:R58 M42"
+    layer = {"tensor": "stack1/conv2d", "kind": "CONV_2D", "bytes": 9216, "sparse": False}
+    return record | {
+        "tflite": rows,
+        "storage": [
+            layer | {"variant": "int8_sparse", "sparsity": 0.6, "reason": "60 % zeros: too few"},
+            layer | {"variant": "float32", "sparsity": 0.9, "reason": "was not asked for"},
+        ],
+        "ops": [
+            {"variant": name, "device": "arm64", "op": 0, "name": name, "ms": 2.5, "share": 1.0}
+            for name in ("int8", "float16")
+        ],
+        "sparse_inference": [
+            {"variant": f"{name}_sparse", "target": target, "engaged": on, "reason": reason}
+            for target, on, reason in (("arm64", True, "19 operators"), ("x86", False, "AVX"))
+            for name in ("float32", "float16")
+        ],
+    }
+
+
+def exported():
+    """A model that was only exported, of which no file keeps the limits."""
+    record = resnet(14)
+    kept = ("env_", "base_", "flag_", "model", "dataset", "schema", "command", "run_id")
+    rows = [row for row in record["tflite"] if row.pop("model") == "pruned"]
+    record = {key: value for key, value in record.items() if key.startswith(kept)}
+    reason = "no file has at most 10 bytes: the nearest is int8 with 99"
+    return record | {"tflite": rows, "recommended": {"file": None, "reason": reason}}
+
+
 def shrunk():
     """A run that removed channels: no zeros, but fewer of everything."""
     record = resnet()
@@ -263,6 +307,8 @@ def shrunk():
 
 
 ALL = {
+    "devices": devices,
+    "exported": exported,
     "shrunk": shrunk,
     "resnet20": resnet,
     "resnet110": lambda: resnet(110, 0.8),

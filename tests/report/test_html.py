@@ -94,3 +94,23 @@ def test_removed_channels_take_the_place_of_zeros():
     assert "21 of 32" in page
     assert "weights up for pruning" not in page
     assert "weights up for pruning" in html.render(records.resnet())
+
+
+def test_devices_kernels_and_operators_have_their_tables():
+    text = " ".join(" ".join(page(records.devices()).text).split())
+    assert "On other devices" in text
+    assert text.count("arm64 emulated") == len(records.resnet()["tflite"])
+    assert "0.50 (±0.03)" in text
+    assert "away" in text
+    assert "is offline: plug it in" in text
+    assert "60 % zeros: too few" in text
+    assert "was not asked for" not in text
+    assert "Time of each operator of the recommended file" in text
+    assert "Sparse inference on arm64 is on for float32_sparse, float16_sparse: 19" in text
+
+
+def test_what_was_only_exported_says_so():
+    text = " ".join(" ".join(page(records.exported()).text).split())
+    assert "resnet14 on cifar10, exported" in text
+    assert "Compression ratio" not in text
+    assert "On other devices" not in text

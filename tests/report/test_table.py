@@ -30,3 +30,24 @@ def test_columns_are_aligned():
     block = table.text(records.resnet()).split("\n\n")[2].splitlines()
     assert len({len(line) for line in block}) == 1
     assert len(block) == 1 + len(records.resnet()["tflite"])
+
+
+def test_other_devices_have_their_own_lines():
+    text = table.text(records.devices())
+    here, there = (part for part in text.split("\n\n") if part.startswith("TFLite file"))
+    assert "local" not in here
+    assert len(here.splitlines()) == len(records.resnet()["tflite"])  # a head, and one is away
+    lines = [line.split() for line in there.splitlines()]
+    assert lines[-1][:4] == ["pruned", "float16_sparse", "arm64", "(emulated)"]
+    assert lines[-1][4:] == ["700", "ms", "0.50", "(±0.03)", "19", "99.99", "%", "16"]
+    assert "pruned float16_sparse away: device 'adb:R58 M42' is offline" in text
+    assert "Sparse inference on arm64 is on for float32_sparse, float16_sparse: 19" in text
+    assert "Sparse inference on x86 is off for float32_sparse, float16_sparse: AVX" in text
+
+
+def test_what_was_only_exported_is_compared_with_itself():
+    text = table.text(records.exported())
+    assert "Keras model" in text
+    assert "pruned" not in text
+    assert "compression" not in text
+    assert "No file is recommended: no file has at most 10 bytes" in text

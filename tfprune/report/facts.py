@@ -9,6 +9,9 @@ from scipy.cluster.hierarchy import is_valid_linkage
 from tfprune.report import formats
 from tfprune.report.formats import number
 
+# Below, no type of weights is smaller without its zeros.
+_MANY_ZEROS = 0.2
+
 Record = Mapping[str, object]
 Row = Mapping[str, object]
 
@@ -107,11 +110,13 @@ def sparse_inference(record: Record) -> list[SparseInference]:
 
 
 def kept_dense(record: Record) -> list[Row]:
-    """Returns the kernels that sparse files store with their zeros, and why."""
+    """Returns the kernels with many zeros that sparse files store with them, and why."""
     return [
         row
         for row in rows(record, "storage")
-        if "_sparse" in formats.setting(row.get("variant")) and row.get("sparse") is False
+        if "_sparse" in formats.setting(row.get("variant"))
+        and row.get("sparse") is False
+        and (number(row.get("sparsity")) or 0) >= _MANY_ZEROS
     ]
 
 
@@ -222,8 +227,10 @@ def against_int8(record: Record) -> str:
 
 def _without_file(record: Record) -> str:
     tried = files(record)
+    chosen = record.get("recommended")
+    why = chosen.get("reason") if isinstance(chosen, Mapping) else None
     if any(is_ok(row) for row in tried):
-        text = "No file is recommended"
+        text = f"No file is recommended: {formats.plain(why)}" if why else "No file is recommended"
     elif tried:
         text = "No file works: see the reasons below"
     else:

@@ -89,6 +89,8 @@ def render(record: facts.Record) -> str:
     return environment.get_template("report.html").render(
         record=record,
         files=files,
+        # What was only exported has files of one model, which have no name for it.
+        done="exported" if files and all(row.get("model") is None for row in files) else "pruned",
         elsewhere=facts.elsewhere(record),
         kept_dense=facts.kept_dense(record),
         sparse_inference=facts.sparse_inference(record),

@@ -19,6 +19,7 @@ def text(record: facts.Record) -> str:
 
 def _model(record: facts.Record) -> str:
     """Returns a line for the dense Keras model and one for the pruned one."""
+    gains = "pruned_nonzero_params" in record
     rows = [
         (
             name,
@@ -28,11 +29,11 @@ def _model(record: facts.Record) -> str:
             formats.count(record.get(f"{key}_nonzero_params")),
             formats.count(record.get(f"{key}_nonzero_macs")),
         )
-        for name, key in (("dense", "base"), ("pruned", "pruned"))
+        for name, key in (("dense" if gains else "model", "base"), ("pruned", "pruned"))
         if f"{key}_nonzero_params" in record
     ]
     head = ("Keras model", "top-1", "top-5", "loss", "non-zero params", "non-zero MACs")
-    if "pruned_nonzero_params" not in record:
+    if not gains:
         return _columns(head, rows) if rows else ""
     gained = [
         f"compression {formats.ratio(record.get('compression_ratio'))}",
@@ -105,7 +106,10 @@ def _sparse_inference(record: facts.Record) -> str:
 def _failures(record: facts.Record) -> list[str]:
     """Returns why each of the other files is not there."""
     return [
-        _wrapped(f"{facts.name(row)} failed: {formats.plain(row.get('reason'))}")
+        _wrapped(
+            f"{facts.name(row)} {formats.plain(row.get('status'))}: "
+            f"{formats.plain(row.get('reason'))}"
+        )
         for row in facts.files(record)
         if not facts.is_ok(row)
     ]

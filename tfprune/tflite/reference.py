@@ -111,7 +111,7 @@ def build_reference(
         note = "compared on calibration samples"
     else:
         inputs, labels = samples.random_inputs(model)
-        note = "compared on random samples: pass evaluation="
+        note = "compared on random samples: pass evaluation=, or --dataset"
     forward = accuracy.predictor(model)
     batches = batching.pairs((inputs,), batch_size=_batch_size(model))
     parts = [forward(x) for x, _ in batches]

@@ -111,7 +111,8 @@ def describe(model: schema.ModelT) -> list[Storage]:
     rows = []
     for index, readers in _readers(model).items():
         tensor = model.subgraphs[0].tensors[index]
-        name = tensor.name.decode(errors="replace")
+        # The converter lists all that it fused.
+        name = tensor.name.decode(errors="replace").partition(";")[0]
         stored, shape = flatbuffer.constant(model, tensor), tuple(tensor.shape)
         size = int(np.prod(shape, dtype=np.int64))
         kernel = _numbers(tensor.type, stored)
