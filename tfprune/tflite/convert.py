@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -141,6 +142,15 @@ def _samples(arrays: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _cause(error: Exception, said: list[str]) -> str:
+    text = "\n".join([str(error), *said])
+    missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", text)))
+    if missing:
+        return (
+            f"LiteRT has no kernel for {', '.join(missing)}: "
+            "express it by other operations, or convert with tf.lite.OpsSet.SELECT_TF_OPS, which "
+            "needs an application with TensorFlow's own kernels "
+            "(https://ai.google.dev/edge/litert/models/ops_select)"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines += [line.strip() for line in said if "error:" in line or line.startswith("E0000")]
     return " | ".join(dict.fromkeys(lines[:3])) or type(error).__name__
