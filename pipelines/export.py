@@ -33,12 +33,7 @@ flags.mark_flag_as_required("output_dir")
 
 def _main() -> None:
     run = runs.Run(FLAGS.output_dir, FLAGS.get_key_flags_for_module(_flags))
-    record = run.finished() or _run(run)
-    from tfprune.report import html, table
-
-    run.write("report.html", lambda path: html.write(record, path))
-    print(table.text(record))
-    print(f"\nreport: {run.path('report.html')}")
+    run.show(run.finished() or _run(run))
 
 
 def _run(run: runs.Run) -> dict:

@@ -43,12 +43,7 @@ def _main() -> None:
         _explain()
         return
     run = runs.Run(FLAGS.output_dir, FLAGS.get_key_flags_for_module(_flags))
-    record = run.finished() or _run(run)
-    from tfprune.report import html, table
-
-    run.write("report.html", lambda path: html.write(record, path))
-    print(table.text(record))
-    print(f"\nreport: {run.path('report.html')}")
+    run.show(run.finished() or _run(run))
 
 
 def _run(run: runs.Run) -> dict:

@@ -88,6 +88,14 @@ class Run:
             **environment(),
         }
 
+    def show(self, record: dict) -> None:
+        """Writes the report of a record, and prints it."""
+        from tfprune.report import html, table
+
+        self.write("report.html", lambda path: html.write(record, path))
+        print(table.text(record))
+        print(f"\nreport: {self.path('report.html')}")
+
     def finish(self, record: dict) -> None:
         """Writes the record: the run is finished."""
         text = json.dumps(record, indent=1, allow_nan=False)

@@ -51,7 +51,9 @@ def network(name: str) -> tuple:
         x = np.random.default_rng(0).normal(size=(FLAGS.samples, *model.input_shape[1:]))
         return model, (x.astype("float32"), None), x[:200].astype("float32"), None
     size = None if name in _FILES else 96
-    file, preprocess = _FILES.get(name, (None, "symmetric"))
+    # MobileNetV3 of keras.applications scales its inputs itself.
+    plain = "raw" if name.startswith("MobileNetV3") else "symmetric"
+    file, preprocess = _FILES.get(name, (None, plain))
     splits = tfprune.data.load(
         "cifar10", data_dir=FLAGS.data_dir, preprocess=preprocess, image_size=size, batch_size=100
     )

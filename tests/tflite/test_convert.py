@@ -88,7 +88,7 @@ def test_a_model_that_can_not_be_converted_says_which_op():
     x = keras.Input((4, 4))
     model = keras.Model(x, keras.ops.linalg.inv(x))
     module = convert.trace(model, np.eye(4, dtype="float32")[None])
-    with pytest.raises(RuntimeError, match="no kernel for MatrixInverse: .*SELECT_TF_OPS"):
+    with pytest.raises(RuntimeError, match=r"no kernel for MatrixInverse: .*SELECT_TF_OPS"):
         convert.convert(module, VARIANTS["float32"])
 
 

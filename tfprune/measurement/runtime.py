@@ -55,7 +55,8 @@ def run(
       runs: least number of timed runs.
       min_seconds: least duration of the timed runs together.
       max_seconds: no new timed run starts after this, whatever `runs` says.
-      timeout: seconds without progress after which the run counts as hung and is ended.
+      timeout: seconds without progress after which the run counts as hung and is ended; three
+        times that on an emulated device.
       outputs: whether to run all samples and return their outputs.
       profile: whether to time single operators as well, where the runtime or the device can.
 
@@ -152,6 +153,7 @@ def _answer(
         "workers": _process.cpus(),
         **(_EMULATED if device.emulated else {}),
     }
+    timeout *= 3 if device.emulated else 1
     _placed(devices.WORKER, folder / "worker.py")
     (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
     try:

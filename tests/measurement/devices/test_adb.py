@@ -432,18 +432,7 @@ def test_a_file_is_run_timed_and_profiled(phone, dense):
 def test_full_integer_files_get_and_return_floats(phone, tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     x = RNG.normal(size=(100, 4)).astype("float32")
-    module = convert.trace(model, x)
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.serve.get_concrete_function()], module
-    )
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-    converter.representative_dataset = lambda: iter([{"input_0": row[None]} for row in x])
-    file = tmp_path / "int8.tflite"
-    file.write_bytes(converter.convert())
+    file = save(tmp_path / "int8.tflite", model, x, "int8_int_io", [x])
     there = runtime.run(file, x[:2], device=phone.device(WITH_OUTPUTS), **FAST)
     here = runtime.run(file, x[:2], **FAST)
     np.testing.assert_array_equal(there["outputs"][0], here["outputs"][0])

@@ -315,20 +315,26 @@ def apart(function, seconds: float):
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        os.close(read)
-        code = 1
         try:
+            text = json.dumps(function())
             with os.fdopen(write, "w", encoding="utf-8") as pipe:
-                json.dump(function(), pipe)
-            code = 0
+                pipe.write(text)
         finally:
-            os._exit(code)
+            os._exit(0)
     os.close(write)
-    with os.fdopen(read, encoding="utf-8") as pipe:
-        if not select.select([pipe], [], [], seconds)[0]:
-            os.kill(child, signal.SIGKILL)
-        text = pipe.read()
-    return json.loads(text) if os.waitpid(child, 0)[1] == 0 else None
+    text, end = b"", time.monotonic() + seconds
+    while select.select([read], [], [], max(0.0, end - time.monotonic()))[0]:
+        chunk = os.read(read, 1 << 16)
+        if not chunk:
+            break
+        text += chunk
+    os.close(read)
+    os.kill(child, signal.SIGKILL)  # if it is still there
+    os.waitpid(child, 0)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 class _Layout(ctypes.Structure):
