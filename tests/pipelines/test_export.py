@@ -59,6 +59,7 @@ def test_what_an_export_leaves(exported):
     assert (out / smallest).stat().st_size == table["bytes"].min()
     assert f"Ship {smallest}, the fewest bytes" in said
     assert smallest.removesuffix(".tflite") in record["recommended"]["pareto"]
+    assert f"no file beats: {', '.join(record['recommended']['pareto'])}" in " ".join(said.split())
     storage = pd.read_csv(out / "storage.csv").set_index("variant")
     assert storage.loc["float32_sparse", "sparse"].any()
     assert not storage.loc["float32", "sparse"].any()

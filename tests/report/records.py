@@ -254,7 +254,7 @@ def devices():
     rows[-1] |= {"latency_ms_median": 700.0, "sparse_kernels": 19}
     rows[-2] = {key: rows[-2][key] for key in ("model", "variant", "device", "emulated")}
     rows[-2] |= {"status": "away", "reason": "device 'adb:R58 M42' is offline: plug it in"}
-    record["recommended"]["device"] = "adb:R58 M42"
+    record["recommended"] |= {"device": "adb:R58 M42", "pareto": ["int8", "float16_sparse"]}
     layer = {"tensor": "stack1/conv2d", "kind": "CONV_2D", "bytes": 9216, "sparse": False}
     return record | {
         "tflite": rows,

@@ -42,6 +42,7 @@ def test_other_devices_have_their_own_lines():
     assert lines[-1][4:] == ["700", "ms", "0.50", "(±0.03)", "19", "99.99", "%", "16"]
     assert "pruned float16_sparse away: device 'adb:R58 M42' is offline" in text
     assert "Sparse inference on arm64 is on for float32_sparse, float16_sparse: 19" in text
+    assert "no file beats: int8, float16_sparse." in text
     assert "Sparse inference on x86 is off for float32_sparse, float16_sparse: AVX" in text
 
 

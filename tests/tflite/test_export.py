@@ -330,3 +330,10 @@ def test_a_full_disk_is_an_error_that_names_the_directory(cnn, tmp_path, monkeyp
     with pytest.raises(OSError, match=rf"{tmp_path.name}.*No space left"):
         export(cnn[0], tmp_path, variants=["float32"])
     assert os.listdir(tmp_path) == []
+
+
+def test_calibration_of_another_size_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((None, 4)), L.GlobalAveragePooling1D(), L.Dense(2)])
+    x = np.ones((9, 6, 4), "float32")
+    with pytest.raises(ValueError, match=r"calibration= have shape \(5, 4\), those of eval"):
+        export(model, tmp_path, calibration=x[:, :5], evaluation=(x,))

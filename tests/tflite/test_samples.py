@@ -41,3 +41,16 @@ def test_random_inputs_have_the_models_structure():
 def test_no_samples_are_an_error():
     with pytest.raises(ValueError, match="no samples"):
         collect(tf.data.Dataset.from_tensor_slices(np.zeros((0, 3))).batch(2), net())
+
+
+@pytest.mark.parametrize("shape", [(9, 9, 3), (8, 8, 1), (8, 8), (192,)])
+def test_samples_of_another_shape_name_both(shape):
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    with pytest.raises(ValueError, match=r"takes samples of shape \(8, 8, 3\), the data has \("):
+        collect(np.zeros((5, *shape), "float32"), model)
+
+
+def test_open_sizes_and_a_channel_that_goes_without_saying_fit():
+    model = keras.Sequential([keras.Input((None, 8, 1)), keras.layers.Flatten()])
+    for shape in ((5, 8, 1), (7, 8)):
+        assert collect(np.zeros((3, *shape), "float32"), model).inputs.shape == (3, *shape)

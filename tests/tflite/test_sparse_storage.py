@@ -30,6 +30,21 @@ def test_sparse_files_are_smaller_and_compute_the_same(model, name):
     assert not any(kernel.sparse for kernel in stored(dense))
 
 
+@pytest.mark.parametrize("name", ["float16", "int8_weights", "dynamic_int8", "int8", "int16x8"])
+def test_quantisation_keeps_every_zero(name):
+    model = sparse([keras.Input((6, 6, 48)), L.Conv2D(64, 3), L.Flatten(), L.Dense(32)])
+    file = flatbuffer.read(content(model, samples(model), name))
+    for use, layer in zip(
+        flatbuffer.kernels(file), (model.layers[0], model.layers[2]), strict=True
+    ):
+        tensor = file.subgraphs[0].tensors[use.tensor]
+        kind = np.float16 if name == "float16" else np.int8
+        stored = flatbuffer.constant(file, tensor).view(kind).reshape(tensor.shape)
+        kernel = np.moveaxis(np.asarray(layer.kernel), -1, 0)  # LiteRT has outputs first
+        assert not stored[kernel == 0].any()
+        assert tensor.quantization is None or not np.any(tensor.quantization.zeroPoint)
+
+
 def test_a_decoded_kernel_is_the_kernel():
     """By TensorFlow's own reader of sparse tensors: DENSIFY alone, on what was stored."""
     model = sparse([keras.Input((4, 4, 48)), L.Conv2D(24, 1, use_bias=False)])

@@ -163,6 +163,16 @@ def shipped(record: Record) -> Row | None:
     return same[0] if same else None
 
 
+def pareto(record: Record) -> str:
+    """Returns which files no other one beats in all of bytes, latency and accuracy, or nothing."""
+    chosen = record.get("recommended")
+    found = chosen.get("pareto") if isinstance(chosen, Mapping) else None
+    if not isinstance(found, list) or not found:
+        return ""
+    names = ", ".join(formats.plain(variant) for variant in found)
+    return f"In bytes, latency and accuracy together no file beats: {names}."
+
+
 def dense(record: Record, variant: str) -> Row | None:
     """Returns the row of the dense model's file of this variant, None if there is no such file."""
     # Of a model that was only exported, its own files are what others are compared with.

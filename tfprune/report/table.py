@@ -121,6 +121,7 @@ def _recommended(record: facts.Record) -> str:
     if facts.shipped(record):
         file, reason = (formats.plain(chosen.get(key)) for key in ("file", "reason"))
         said.insert(0, f"Ship {file}, {reason}.\n")
+        said.append(facts.pareto(record))
     return "\n".join(_wrapped(part) for part in said if part)
 
 

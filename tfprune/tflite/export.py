@@ -130,6 +130,12 @@ def export(
         module = convert.trace(model, reference.inputs)
     if changed:
         reference = reference.noting("computed in float32, not in the model's mixed precision")
+    for part, other in zip(ranges or (), keras.tree.flatten(reference.inputs), strict=False):
+        if part.shape[1:] != other.shape[1:]:
+            raise ValueError(
+                f"samples of calibration= have shape {part.shape[1:]}, those of evaluation= "
+                f"{other.shape[1:]}: a file takes one of both"
+            )
     described = described or metadata.Metadata()
     described.check(reference.classes)
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:

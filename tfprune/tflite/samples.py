@@ -32,7 +32,7 @@ def collect(
       limit: how many; from arrays they are spread evenly, from batches they are the first.
 
     Raises:
-      ValueError: if there are none.
+      ValueError: if there are none, or they have another shape than the model takes.
     """
     import keras
 
@@ -48,14 +48,32 @@ def collect(
     if not count:
         raise ValueError("there are no samples in the data")
     whole = keras.tree.map_structure(lambda *parts: np.concatenate(parts)[:limit], *inputs)
-    types = [_input_type(tensor) for tensor in _shown_inputs(model)]
     flat = keras.tree.flatten(whole)
+    _check(flat, model)
+    types = [_input_type(tensor) for tensor in _shown_inputs(model)]
     if len(types) != len(flat):
         types = [np.float32 if part.dtype.kind == "f" else part.dtype for part in flat]
     typed = [part.astype(kind, copy=False) for part, kind in zip(flat, types, strict=True)]
     whole = keras.tree.pack_sequence_as(whole, typed)
     known = all(isinstance(y, np.ndarray) for y in labels)
     return Samples(whole, np.concatenate(labels)[:limit] if known else None)
+
+
+def _check(flat: list[np.ndarray], model: keras.Model | None) -> None:
+    shown = [tuple(tensor.shape[1:]) for tensor in _shown_inputs(model)]
+    given = [part.shape[1:] for part in flat]
+    if len(shown) != len(given):  # a subclassed model shows none, and may take fewer than it has
+        return
+    for wanted, got in zip(shown, given, strict=True):
+        # One channel may be left out, or be there besides.
+        sizes = [size for size in wanted if size != 1], [size for size in got if size != 1]
+        same = len(sizes[0]) == len(sizes[1]) and all(
+            a in (None, b) for a, b in zip(*sizes, strict=True)
+        )
+        if not same:
+            raise ValueError(
+                f"model {model.name!r} takes samples of shape {wanted}, the data has {got}"
+            )
 
 
 def random_inputs(model: keras.Model, *, count: int = 32) -> Samples:
