@@ -54,3 +54,14 @@ def test_a_file_that_was_never_measured_is_not_shipped():
     record = records.failures() | {"recommended": {"file": "x", "variant": "float32_sparse"}}
     assert facts.shipped(record) is None
     assert facts.headline(record).startswith("No file is recommended")
+
+
+def test_accuracy_is_that_of_most_samples_and_latency_that_of_the_device_that_decides():
+    record = records.devices()
+    row = facts.shipped(record)
+    assert row["device"] == "adb:R58 M42"
+    assert row["top1"] == 0.9151
+    assert row["samples"] == 10_000
+    assert row["latency_ms_median"] == pytest.approx(3.03)
+    assert all(row["device"] != "adb:R58 M42" for row in facts.elsewhere(record))
+    assert "91.5 % top-1" in facts.headline(record)

@@ -22,6 +22,7 @@ def table(**changes):
             "gzip_bytes": size // 2,
             "top1": 0.9,
             "top1_agreement": 1.0,
+            "samples": 1000,
             "latency_ms_median": 1.0,
             **changes.get(name, {}),
         }
@@ -153,6 +154,18 @@ def test_the_pareto_set_is_that_of_a_loop():
     ]
     assert list(recommend(rows).pareto["variant"]) == expected
     assert 1 < len(expected) < 40
+
+
+def test_accuracy_is_that_of_most_samples():
+    """A phone that has seen four of them tells how fast a file is, not how good."""
+    here = table(int8={"top1": 0.7})
+    there = table(int8={"top1": 1.0, "latency_ms_median": 0.1}).assign(device="adb:x", samples=4)
+    assert recommend(pd.concat([here, there], ignore_index=True)).row["variant"] == "dynamic_int8"
+
+
+def test_agreement_is_no_accuracy():
+    with pytest.raises(ValueError, match="accuracy is not known"):
+        recommend(table().assign(top1=float("nan")), min_top1=0.5)
 
 
 def test_a_real_device_decides_and_an_emulator_does_not():

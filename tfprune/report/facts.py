@@ -9,6 +9,9 @@ from scipy.cluster.hierarchy import is_valid_linkage
 from tfprune.report import formats
 from tfprune.report.formats import number
 
+# What tells a file, and what samples tell of it.
+_FILE = ("model", "variant")
+_JUDGED = ("top1", "top5", "top1_agreement", "max_abs_error", "mean_abs_error", "samples")
 # Below, no type of weights is smaller without its zeros.
 _MANY_ZEROS = 0.2
 
@@ -54,13 +57,30 @@ def filters(record: Record) -> Filters | None:
 def files(record: Record) -> list[Row]:
     """Returns the rows of the exported files on one device, those of the dense model first.
 
-    It is the device whose latency decided which file is recommended, else the first.
+    It is the device whose latency decided which file is recommended, else the first. Accuracy and
+    errors are those of the device that ran the most samples.
     """
-    found = everywhere(record)
-    chosen = record.get("recommended")
+    found, device = everywhere(record), _device(record)
+    return [_judged(row, found) for row in found if row.get("device") == device]
+
+
+def _device(record: Record) -> object:
+    found, chosen = everywhere(record), record.get("recommended")
     device = chosen.get("device") if isinstance(chosen, Mapping) else None
-    device = device or (found[0].get("device") if found else None)
-    return [row for row in found if row.get("device") == device]
+    return device or (found[0].get("device") if found else None)
+
+
+def _judged(row: Row, rows: list[Row]) -> Row:
+    """Returns a row with the accuracy of whichever row of the same file has the most samples."""
+
+    def samples(other: Row) -> float:
+        return number(other.get("samples")) or 0
+
+    same = [x for x in rows if is_ok(x) and all(x.get(k) == row.get(k) for k in _FILE)]
+    most = max(same, key=samples, default=row)
+    if not is_ok(row) or samples(most) <= samples(row):
+        return row
+    return {**row, **{key: most.get(key) for key in _JUDGED}}
 
 
 def everywhere(record: Record) -> list[Row]:
@@ -70,8 +90,7 @@ def everywhere(record: Record) -> list[Row]:
 
 def elsewhere(record: Record) -> list[Row]:
     """Returns the rows of the devices other than the one that `files` is about."""
-    here = {id(row) for row in files(record)}
-    return [row for row in everywhere(record) if id(row) not in here]
+    return [row for row in everywhere(record) if row.get("device") != _device(record)]
 
 
 def operators(record: Record) -> list[Row]:
@@ -209,7 +228,7 @@ def headline(record: Record) -> str:
     parts = []
     if number(row.get("gzip_bytes")) is not None:
         parts.append(f"{formats.size(row['gzip_bytes'])} gzip")
-    if reference and reference is not row:
+    if reference and reference != row:
         against = smaller(row, reference)
         word = "as" if against.startswith("the") else "than"
         parts.append(against and f"{against} {word} the {name(reference)} file")
@@ -217,7 +236,7 @@ def headline(record: Record) -> str:
     if number(row.get("top1")) is not None:
         change = gained(row, reference or {"top1": record.get("base_top1")})
         accuracy = f"{formats.percent(row['top1'], digits=1)} top-1"
-        parts.append(f"{accuracy} ({change})" if change and reference is not row else accuracy)
+        parts.append(f"{accuracy} ({change})" if change and reference != row else accuracy)
     said = ", ".join(part for part in parts if part)
     return f"{name(row)}: {said}." if said else f"{name(row)}."
 
@@ -228,7 +247,7 @@ def against_int8(record: Record) -> str:
     Quantising alone makes a file four times smaller: a sparse file has to be seen beside it.
     """
     row, reference = shipped(record), dense(record, "int8")
-    if row is None or reference is None or row is reference:
+    if row is None or reference is None or row == reference:
         return ""
     parts = [smaller(row, reference), faster(row, reference), gained(row, reference)]
     said = ", ".join(part for part in parts if part)

@@ -125,7 +125,7 @@ def _tiles(record: facts.Record) -> list[Tile]:
             [
                 (change(row, other), f"{name}, {show(other.get(key))}")
                 for name, other in others.items()
-                if change(row, other) and other is not row
+                if change(row, other) and other != row
             ],
         )
         for title, key, show, change in _TILES

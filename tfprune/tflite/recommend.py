@@ -55,7 +55,7 @@ def recommend(
     accuracy is left aside.
 
     Latency is that of the first real device other than this machine, else this machine's, and an
-    emulator's only where there is no other.
+    emulator's only where there is no other. Accuracy is that of the device with most samples.
 
     Args:
       table: from `export`.
@@ -77,7 +77,8 @@ def recommend(
         why = "; ".join(f"{row.variant}: {row.reason}" for row in table.itertuples())
         raise ValueError(f"there is no file to recommend ({why})")
     measure = next((name for name in _ACCURACY if ok[name].notna().all()), None)
-    if measure is None and (min_top1 is not None or optimize == "accuracy"):
+    unknown = measure != "top1" if min_top1 is not None else measure is None
+    if unknown and (min_top1 is not None or optimize == "accuracy"):
         raise ValueError("accuracy is not known: pass evaluation= with labels")
     conditions = []
     chosen = ok
@@ -126,7 +127,7 @@ def recommend(
 
 
 def deciding(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of the device whose latency counts."""
+    """Returns the rows of the device whose latency counts, with the accuracy of most samples."""
     answered = table[table["status"] != "away"].drop_duplicates("device")
     answered = answered if len(answered) else table.drop_duplicates("device")
     emulated = answered["emulated"].fillna(value=False).astype(bool)
@@ -136,7 +137,10 @@ def deciding(table: pd.DataFrame) -> pd.DataFrame:
         answered,
     ]
     device = next(rows["device"].iloc[0] for rows in order if len(rows))
-    return table[table["device"] == device]
+    most = table[table["status"] == "ok"].sort_values("samples", kind="stable")
+    most = most.drop_duplicates("variant", keep="last").set_index("variant")
+    rows = table[table["device"] == device]
+    return rows.assign(**{name: rows["variant"].map(most[name]) for name in _ACCURACY})
 
 
 def pareto(rows: pd.DataFrame, measure: str | None) -> pd.DataFrame:
