@@ -46,7 +46,8 @@ def find(op: Operator) -> Finding:
     kinds = {x.kind for x in (*op.computed, *op.outputs, op.kernel) if x is not None}
     if not kinds <= {"FLOAT32", "FLOAT16"}:
         integers = ", ".join(sorted(kinds - {"FLOAT32", "FLOAT16"})).lower()
-        return _no(f"it computes with {integers}, not with floats", "export float32 or float16")
+        floats = "export float32_sparse, float16_sparse or int8_weights_sparse"
+        return _no(f"it computes with {integers}, not with floats", floats)
     return _RULES.get(op.kind, _unknown)(op)
 
 
