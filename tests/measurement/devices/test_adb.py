@@ -609,7 +609,9 @@ def test_a_hang_is_ended(phone, dense):
 
 
 def test_ctrl_c_leaves_nothing_there(phone, dense, tmp_path):
-    code = "import sys\nfrom tfprune.measurement import devices, runtime\nimport numpy as np\n"
+    # What runs in the background may have been told to ignore the signal, and hand that down.
+    code = "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from tfprune.measurement import devices, runtime\nimport numpy as np\n"
     code += "device = devices.get('adb:', benchmark_model=sys.argv[1])\n"
     code += "x = [np.ones((1, 2, 3), 'float32'), np.ones((1, 5), 'float32')]\n"
     code += "runtime.run(sys.argv[2], x, device=device)\n"

@@ -208,10 +208,12 @@ def test_slow_progress_there_is_no_hang(server, dense, tmp_path, monkeypatch):
     assert runtime.run(dense[1], dense[2], device=server.device(), timeout=1.5)["status"] == "ok"
 
 
+# What runs in the background may have been told to ignore ctrl-C, and hand that down.
 CHILD = """
-import sys
+import signal, sys
 from pathlib import Path
 from tfprune.measurement import devices, runtime
+signal.signal(signal.SIGINT, signal.default_int_handler)
 config, port, user, worker, file, inputs = sys.argv[1:]
 devices.WORKER = Path(worker)
 device = devices.get(f"ssh:{user}@127.0.0.1:{port}", python=sys.executable, config=config)
