@@ -368,6 +368,7 @@ def test_channels_are_removed_in_steps_and_then_trained(channels, tmp_path):
     assert "% zeros" not in done.stdout
 
 
+@pytest.mark.slow
 def test_soft_pruning_comes_before_the_channels_go(channels, tmp_path):
     words = [*channels, "--sparsify=soft", "--sparsify_epochs=1", "--epochs=0"]
     done = run(f"--output_dir={tmp_path}/run", *words, "--variants=float32")
@@ -377,6 +378,7 @@ def test_soft_pruning_comes_before_the_channels_go(channels, tmp_path):
     assert record["history"] == []
 
 
+@pytest.mark.slow
 def test_clusters_become_one_channel_and_weights_share_their_values(channels, tmp_path):
     words = [*channels, "--criterion=kmeans", "--correction=merge", "--allocation=uniform"]
     words += ["--sparsify=centripetal", "--sparsify_epochs=1", "--epochs=1"]
