@@ -15,6 +15,7 @@ from . import run as runs
 if TYPE_CHECKING:
     import keras
     import pandas as pd
+    import tensorflow as tf
 
     from tfprune import data
 
@@ -53,9 +54,6 @@ def export(
     from tfprune.tflite.metadata import Metadata
 
     logging.set_verbosity(logging.INFO)  # a line a file
-    test = splits and splits.test
-    if test and FLAGS.verify_samples:
-        test = test.unbatch().take(FLAGS.verify_samples).batch(FLAGS.batch_size)
     described = Metadata(
         name=model.name,
         labels=splits.class_names if splits else (),
@@ -70,7 +68,7 @@ def export(
         devices=on,
         baseline=baseline,
         calibration=splits and splits.train_plain,
-        evaluation=test,
+        evaluation=splits and test_examples(splits),
         device_samples=FLAGS.device_samples,
         described=described,
         threads=FLAGS.threads,
@@ -78,6 +76,13 @@ def export(
     )
     table["file"] = (f"{folder}/" if folder else "") + table["file"]
     return table
+
+
+def test_examples(splits: "data.Splits") -> "tf.data.Dataset":
+    """Returns the test examples on which files are judged."""
+    if not FLAGS.verify_samples:
+        return splits.test
+    return splits.test.unbatch().take(FLAGS.verify_samples).batch(FLAGS.batch_size)
 
 
 def recommended(table: "pd.DataFrame") -> dict[str, object]:

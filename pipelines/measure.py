@@ -30,12 +30,9 @@ def _main() -> None:
 
     from . import files, training
 
-    test = None
     on = files.devices()
-    if FLAGS["dataset"].present:
-        test = training.load_data().test
-        if FLAGS.verify_samples:
-            test = test.unbatch().take(FLAGS.verify_samples).batch(FLAGS.batch_size)
+    given = FLAGS["dataset"].present
+    test = files.test_examples(training.load_data()) if given else None
     table = benchmark(
         FLAGS.files,
         devices=on,

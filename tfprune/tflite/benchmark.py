@@ -14,7 +14,7 @@ from tfprune.measurement import devices as places
 from tfprune.measurement import entropy, runtime, size
 from tfprune.tflite import flatbuffer, samples
 from tfprune.tflite.reference import Reference
-from tfprune.tflite.trial import Trial
+from tfprune.tflite.trial import on_devices
 
 if TYPE_CHECKING:
     import keras
@@ -71,16 +71,14 @@ def benchmark(
     rows, ops = [], []
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         reference = _reference(files[0], inputs, labels, timeout=timeout)
-        trials = [
-            Trial(
-                device,
-                reference.first(device_samples or device.samples) if device.samples else reference,
-                folder=Path(folder, str(number)),
-                baseline=files[0],
-                options={"threads": threads, "runs": runs, "timeout": timeout},
-            )
-            for number, device in enumerate(targets)
-        ]
+        trials = on_devices(
+            targets,
+            reference,
+            folder=folder,
+            baseline=files[0],
+            device_samples=device_samples,
+            options={"threads": threads, "runs": runs, "timeout": timeout},
+        )
         for file in files:
             facts = {"file": os.fspath(file), **size.file_size(file)}
             facts |= entropy.of_file(file)._asdict()

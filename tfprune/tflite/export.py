@@ -17,7 +17,7 @@ from tfprune.measurement import devices as places
 from tfprune.measurement import entropy, size
 from tfprune.tflite import clusters, convert, flatbuffer, metadata, samples, sparse_storage
 from tfprune.tflite.reference import build_reference
-from tfprune.tflite.trial import Trial
+from tfprune.tflite.trial import Trial, on_devices
 from tfprune.tflite.variants import DEFAULT, VARIANTS, Variant
 
 if TYPE_CHECKING:
@@ -140,16 +140,14 @@ def export(
     described.check(reference.classes)
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         options = {"threads": threads, "runs": runs, "timeout": timeout}
-        trials = [
-            Trial(
-                device,
-                reference.first(device_samples or device.samples) if device.samples else reference,
-                folder=Path(folder, str(number)),
-                baseline=baseline,
-                options=options,
-            )
-            for number, device in enumerate(targets)
-        ]
+        trials = on_devices(
+            targets,
+            reference,
+            folder=folder,
+            baseline=baseline,
+            device_samples=device_samples,
+            options=options,
+        )
         made = _Files(Path(directory), module, ranges, described, trials, note=reference.note)
         for name in variants:
             made.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,37 @@ class Trial:
             # Its timings would be those of a wrong computation.
             return self.row | {"status": "failed", "reason": _why(errors, tolerance), **errors}
         return result | errors
+
+
+def on_devices(
+    devices: Sequence[Device],
+    reference: Reference,
+    *,
+    folder: str | os.PathLike,
+    baseline: str | os.PathLike | None,
+    device_samples: int | None,
+    options: dict[str, float],
+) -> list[Trial]:
+    """Returns a trial a device, each with as many samples as it has time for.
+
+    Args:
+      devices: where files are run.
+      reference: samples, and what is expected for them.
+      folder: an empty folder for the samples.
+      baseline: as in `Trial`.
+      device_samples: how many samples, where not all are run; by default what the device says.
+      options: as in `Trial`.
+    """
+    return [
+        Trial(
+            device,
+            reference.first(device_samples or device.samples) if device.samples else reference,
+            folder=Path(folder, str(number)),
+            baseline=baseline,
+            options=options,
+        )
+        for number, device in enumerate(devices)
+    ]
 
 
 def _why(errors: dict[str, float], tolerance: float) -> str:
