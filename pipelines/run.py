@@ -3,20 +3,17 @@
 import datetime
 import functools
 import hashlib
-import importlib.metadata
 import json
 import logging as std_logging
 import os
 import pathlib
-import platform
 import shlex
 import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
-SCHEMA = 1
-_PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "tensorflow-model-optimization", "numpy")
+from tfprune.evaluation import records
 
 
 class Run:
@@ -80,12 +77,12 @@ class Run:
     def head(self) -> dict:
         """Returns the part of the record that says what was run, and on what."""
         return {
-            "schema": SCHEMA,
+            "schema": records.SCHEMA,
             "run_id": self.id,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
             **{f"flag_{name}": value for name, value in self.settings.items()},
-            **environment(),
+            **records.environment(),
         }
 
     def show(self, record: dict) -> None:
@@ -98,30 +95,7 @@ class Run:
 
     def finish(self, record: dict) -> None:
         """Writes the record: the run is finished."""
-        text = json.dumps(record, indent=1, allow_nan=False)
-        self.write("record.json", lambda path: path.write_text(text))
-
-
-def environment() -> dict[str, str | int]:
-    """Returns machine and package versions as `env_*`."""
-    versions = {
-        f"env_{name.replace('-', '_')}": importlib.metadata.version(name)
-        for name in ("tfprune", *_PACKAGES)
-    }
-    return {
-        "env_python": platform.python_version(),
-        "env_platform": platform.platform(),
-        "env_cpu": _cpu(),
-        "env_cores": os.cpu_count(),
-        **versions,
-    }
-
-
-def _cpu() -> str:
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
+        records.write(record, self.path("record.json"))
 
 
 def main(body: Callable[[], None]) -> Callable[[], None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from tfprune import data, losses, zoo
+from tfprune import data, zoo
 from tfprune.tflite import convert
 
 from . import run as runs
@@ -79,14 +79,11 @@ def fit(
     """
     import keras
 
+    from tfprune.evaluation import tuning
+
     reproducible()
-    images, labels = next(iter(splits.train_plain))
-    loss = losses.fitting(model, labels.numpy(), model(images).numpy())
-    binary = isinstance(loss, keras.losses.BinaryCrossentropy)
-    accuracy = keras.metrics.BinaryAccuracy if binary else keras.metrics.SparseCategoricalAccuracy
-    steps = max(1, epochs * len(splits.train))
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    model.compile(keras.optimizers.Adam(rate), loss, metrics=[accuracy(name="top1")])
+    steps = epochs * len(splits.train)
+    loss = tuning.compile_for(model, splits.train_plain, steps=steps, learning_rate=learning_rate)
     if not epochs:
         return
     print(f"{name}: {epochs} epochs of {len(splits.train)} steps, loss {loss.name}")
@@ -110,7 +107,7 @@ def fit(
         ],
     )
     # The file need not carry the optimizer's state: it would be three times the size.
-    model.compile("adam", loss, metrics=[accuracy(name="top1")])
+    tuning.compile_for(model, splits.train_plain, steps=None)
     last = history(run, name)[-1]
     if not math.isfinite(last["loss"]):
         raise ValueError(

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # A later stage may import an earlier one, never the reverse. Those of one row are one stage.
 STAGES = [
     {"registry", "batches", "linalg", "codebooks"},
-    {"graph", "losses", "data", "zoo"},
+    {"graph", "losses", "data", "zoo", "literature"},
     {"calibration"},
     {"statistics"},
     {"granularity"},
@@ -32,6 +32,7 @@ STAGES = [
     {"pruning"},
     {"clustering"},
     {"sensitivity"},
+    {"evaluation"},
     {"report"},
 ]
 RANK = {name: rank for rank, names in enumerate(STAGES) for name in names}

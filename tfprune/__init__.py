@@ -19,6 +19,7 @@ _PUBLIC = {
     "explain": "tfprune.graph.explain",
     "explain_sparse_inference": "tfprune.tflite.sparse_inference",
     "export": "tfprune.tflite.export",
+    "literature": "tfprune",
     "load_model": "tfprune.zoo.files",
     "measure": "tfprune.measurement.facts",
     "prepare_for_sparse_inference": "tfprune.tflite.prepare",

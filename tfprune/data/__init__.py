@@ -29,6 +29,7 @@ class Splits:
     Attributes:
       name: as asked for.
       train: shuffled anew in every pass, and augmented.
+      shuffled: seed -> `train` in an order of its own, from its first pass on.
       train_plain: the same examples in fixed order, as they are: for calibration of int8, for
         batch-normalization statistics, for scores.
       validation: held out of training; None if `load` was given `validation=0`.
@@ -44,6 +45,7 @@ class Splits:
 
     name: str
     train: "tf.data.Dataset"
+    shuffled: Callable[[int], "tf.data.Dataset"]
     train_plain: "tf.data.Dataset"
     validation: "tf.data.Dataset | None"
     test: "tf.data.Dataset"
@@ -121,13 +123,16 @@ def load(
     def batches(examples: Examples) -> "tf.data.Dataset":
         return pipeline.ordered(examples, batch_size=batch_size, preprocess=steps)
 
-    train = pipeline.shuffled(
-        source.train, batch_size=batch_size, preprocess=steps, augment=augmenting, seed=seed
-    )
+    def shuffled(seed: int) -> "tf.data.Dataset":
+        return pipeline.shuffled(
+            source.train, batch_size=batch_size, preprocess=steps, augment=augmenting, seed=seed
+        )
+
     splits = {"train": source.train, "validation": source.validation, "test": source.test}
     return Splits(
         name=name,
-        train=train,
+        train=shuffled(seed),
+        shuffled=shuffled,
         train_plain=batches(source.train),
         validation=batches(source.validation) if source.validation else None,
         test=batches(source.test),

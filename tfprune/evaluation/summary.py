@@ -1,0 +1,183 @@
+"""What a table of records says: curves over seeds, ranks over comparisons, the best at a point."""
+
+import functools
+import math
+from typing import TYPE_CHECKING
+
+from tfprune.evaluation import methods, records
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+LEVEL = 0.05
+TOP1 = "pruned_top1_mean"
+NOTE = (
+    "Operating points of one network and data set are not independent, so that there is less "
+    "evidence than the number of blocks suggests."
+)
+_METRICS = ("pruned_top1", "pruned_top5", "pruned_val_top1", "untuned_top1", "compression_ratio")
+_METRICS += ("theoretical_speedup", "sparsity", "entropy_bytes")
+_CURVE = ["pair", "dataset", "model", "axis", "method", "replays", "point"]
+_BLOCK = ["pair", "axis", "point"]
+
+
+def metrics(table: "pd.DataFrame") -> list[str]:
+    """Returns the columns of a table of `records.load` that are results, those of files too."""
+    variants = [x.removesuffix("_gzip_bytes") for x in table if x.endswith("_gzip_bytes")]
+    files = (f"{variant}_{name}" for variant in variants for name in records.FILE_NUMBERS)
+    numbers = table.select_dtypes("number")
+    return [name for name in (*_METRICS, *files) if name in numbers]
+
+
+def curves(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Returns mean and spread over seeds: one row a pair, axis, method and operating point.
+
+    Args:
+      table: as `records.load` has it.
+
+    Returns:
+      Columns pair, dataset, model, axis, method, replays, point; `control`, whether the protocol
+      alone asked for it; `n` trials and how many `failed`; and of each of `metrics` its
+      `<metric>_mean` and `<metric>_std`, the sample standard deviation (n - 1), unknown of one.
+    """
+    import pandas as pd
+
+    ok = table["status"].eq("ok")
+    named = metrics(table)
+    counted = table[[*_CURVE, "control"]].assign(n=ok, failed=~ok)
+    groups = counted.groupby(_CURVE, dropna=False)
+    numbers = table[_CURVE].join(table[named].where(ok)).groupby(_CURVE, dropna=False)[named]
+    parts = [groups.agg({"control": "all", "n": "sum", "failed": "sum"})]
+    parts += [numbers.mean().add_suffix("_mean"), numbers.std().add_suffix("_std")]
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def ranks(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Returns the mean rank of each method by accuracy, and which differences are significant.
+
+    A block is a pair, axis and operating point with mean top-1 over seeds; rank 1 is the most
+    accurate, ties share their mean. Methods are those that have a result in all blocks. Friedman's
+    test says whether they differ at all; if they do, two of them differ if their mean ranks are
+    further apart than Nemenyi's critical difference, q sqrt(k (k + 1) / (6 N)) with k methods, N
+    blocks and q the quantile of the studentized range over sqrt(2) (Demsar 2006, "Statistical
+    Comparisons of Classifiers over Multiple Data Sets", JMLR 7). Both take blocks as
+    independent, which points of one pair are not: the differences are indications.
+
+    Args:
+      table: as `records.load` has it, of one axis, or those rows of it that are to be ranked.
+
+    Returns:
+      Index method, the best first; columns `mean_rank`, `wins` (blocks in which none is better),
+      `mean_top1`, `control`. `attrs`: `blocks`, `left_out` ({method: blocks without a result}),
+      `statistic` and `p_value` of Friedman's test, `critical_difference` at `level`, None with the
+      `reason`, and a `note`.
+    """
+    import pandas as pd
+
+    rows = _pruned(curves(table))
+    tops = rows.pivot_table(index=_BLOCK, columns="method", values=TOP1)
+    # A method all of whose trials failed is left out like any other.
+    tops = tops[tops.count(axis=1) > 1].reindex(columns=sorted(rows["method"].unique()))
+    missing = tops.isna().sum()
+    # Sums in another order may differ in the last bit, which is no rank.
+    whole = tops[missing.index[missing.eq(0)]].round(12)
+    places = whole.rank(axis=1, ascending=False)
+    found = pd.DataFrame(
+        {
+            "mean_rank": places.mean(),
+            "wins": whole.eq(whole.max(axis=1), axis=0).sum(),
+            "mean_top1": whole.mean(),
+            "control": rows.groupby("method")["control"].all().reindex(whole.columns),
+        }
+    )
+    found.index.name = "method"
+    found = found.dropna(subset="mean_rank").sort_values("mean_rank", kind="stable")
+    seeds = rows.loc[rows["method"].isin(whole.columns), "n"].min()
+    found.attrs = {
+        "blocks": len(whole),
+        "left_out": missing[missing.gt(0)].to_dict(),
+        "level": LEVEL,
+        "note": NOTE,
+        **_compared(whole, seeds),
+    }
+    return found
+
+
+def _compared(tops: "pd.DataFrame", seeds: float) -> dict[str, object]:
+    """Returns what tests say of methods (columns) in blocks (rows)."""
+    from scipy import stats
+
+    blocks, count = tops.shape
+    told = {"statistic": None, "p_value": None, "critical_difference": None}
+    if count < 3 or blocks < 2:
+        what = f"results in each of {blocks} blocks: {count}"
+        return told | {"reason": f"it takes three methods in two blocks; methods with {what}"}
+    if seeds < 2:
+        return told | {"reason": "some results are of one seed: it takes two or more of each"}
+    if tops.nunique(axis=1).eq(1).all():
+        return told | {"reason": "all methods have the same accuracy"}
+    test = stats.friedmanchisquare(*tops.to_numpy().T)
+    told |= {"statistic": float(test.statistic), "p_value": float(test.pvalue), "reason": None}
+    if test.pvalue > LEVEL:
+        said = f"Friedman's test finds no difference (p = {test.pvalue:.2g})"
+        return told | {"reason": said}
+    distance = (
+        _quantile(count, math.inf) / math.sqrt(2) * math.sqrt(count * (count + 1) / 6 / blocks)
+    )
+    return told | {"critical_difference": distance}
+
+
+def best(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Returns the most accurate method at each point, and those that may be as good.
+
+    A method is level with the best if Tukey's test of all pairs over seeds finds no difference
+    (Tukey & Kramer, which takes all methods to scatter alike): means closer than
+    q sqrt(s2 / 2 (1 / n_a + 1 / n_b)), with s2 the variance within methods and q the quantile of
+    the studentized range.
+
+    Args:
+      table: as `records.load` has it.
+
+    Returns:
+      Columns pair, axis, point, `method`, and `level`: a list of the other methods, of which those
+      with one seed are not; None where the best has one seed.
+    """
+    import pandas as pd
+
+    ok = _pruned(table[table["status"].eq("ok")])
+    rows = []
+    for block, trials in ok.groupby(_BLOCK):
+        tops = {method: x.to_numpy(float) for method, x in trials.groupby("method")["pruned_top1"]}
+        first = max(tops, key=lambda method: tops[method].mean())
+        rows.append((*block, first, _level(tops, first)))
+    return pd.DataFrame(rows, columns=[*_BLOCK, "method", "level"])
+
+
+def _level(tops: "dict[str, np.ndarray]", first: str) -> list[str] | None:
+    """Returns which others' means may be that of `first`."""
+    tested = {method: values for method, values in tops.items() if len(values) > 1}
+    if first not in tested:
+        return None
+    if len(tested) == 1:
+        return []
+    freedom = sum(len(values) - 1 for values in tested.values())
+    variance = sum(values.var() * len(values) for values in tested.values()) / freedom
+    quantile = _quantile(len(tested), freedom)
+
+    def gap(values: "np.ndarray") -> float:
+        spread = variance / 2 * (1 / len(values) + 1 / len(tested[first]))
+        return tested[first].mean() - values.mean() - quantile * math.sqrt(spread)
+
+    return [method for method, values in tested.items() if method != first and gap(values) <= 0]
+
+
+@functools.lru_cache
+def _quantile(count: int, freedom: float) -> float:
+    from scipy import stats
+
+    return float(stats.studentized_range.ppf(1 - LEVEL, count, freedom))
+
+
+def _pruned(rows: "pd.DataFrame") -> "pd.DataFrame":
+    return rows[rows["method"].ne(methods.DENSE) & rows["point"].gt(1)]
