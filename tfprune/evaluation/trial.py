@@ -71,7 +71,9 @@ def train(pair: Pair) -> Baseline:
         made = pathlib.Path(folder, "float32.tflite")  # there is none of a model it can't convert
         tflite = made.read_bytes() if made.exists() else b""
         path = pathlib.Path(folder, "dense.keras")
-        model.save(path)
+        plain = keras.models.clone_model(model)  # without an optimizer: each trial has its own
+        plain.set_weights(model.get_weights())
+        plain.save(path)
         saved = path.read_bytes()
     digest = hashlib.sha256()
     for weight in model.get_weights():
