@@ -4,6 +4,9 @@ from absl import flags
 
 from tfprune import registry, schedules, targets, zoo
 from tfprune.codebooks import INITIALISATIONS
+from tfprune.evaluation.grid import PROTOCOLS
+from tfprune.evaluation.methods import CONTROLS
+from tfprune.evaluation.records import AXES
 from tfprune.tflite import variants
 from tfprune.tflite.recommend import OPTIMIZE
 
@@ -286,6 +289,96 @@ def define_measuring() -> None:
     """Defines the flags of measuring TFLite files."""
     flags.DEFINE_list("files", None, ".tflite files; the first is what others are compared with.")
     _define_devices()
+
+
+_LISTS = {
+    "methods": (str, "What is compared: criterion, criterion/allocation, base@method, tfmot, ..."),
+    "controls": (str, f"Added by themselves; all by default: {', '.join(CONTROLS)}."),
+    "points": (float, "Operating points, from 1."),
+    "seeds": (int, "Of each trial; 0,1,2 by default."),
+    "protect": (str, "Names or glob patterns of layers to leave dense; the classifier by default."),
+}
+
+
+def define_benchmark() -> None:
+    """Defines the flags of a grid of trials; what is not given the protocol says."""
+    flags.DEFINE_enum(
+        "protocol",
+        None,
+        [*PROTOCOLS],
+        "shrinkbench: weights, by compression ratio; structured: channels, by MACs. The first by "
+        "default.",
+    )
+    flags.DEFINE_string("grid", None, "A TOML file with settings and pairs; flags override it.")
+    flags.DEFINE_list(
+        "pairs", None, "model@dataset, some; by default --model and --dataset, which are one."
+    )
+    for name, (_, text) in _LISTS.items():
+        flags.DEFINE_list(name, None, text)
+    flags.DEFINE_list("variants", None, "TFLite files to make of each network, check and time.")
+    flags.DEFINE_enum("axis", None, [*AXES], "What operating points count.")
+    flags.DEFINE_string("granularity", None, "What is pruned together.")
+    flags.DEFINE_string("allocation", None, "Of methods that name none.")
+    flags.DEFINE_enum("optimizer", None, ["adam", "sgd"], "Of all training.")
+    flags.DEFINE_float("epochs", None, "Of fine-tuning; part of an epoch will do.", lower_bound=0.0)
+    flags.DEFINE_float("learning_rate", None, "Of fine-tuning, at its start.", lower_bound=0.0)
+    flags.DEFINE_float(
+        "scratch_epochs",
+        None,
+        "Of training from scratch; by default those of the dense network and of fine-tuning.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_integer(
+        "calibration_samples", None, "Training examples that scores come from.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "verify_samples", None, "Test examples on which files are checked.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "workers", None, "Processes; by default one a core, if memory is enough.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "scheduler",
+        None,
+        "Address of a Dask scheduler such as tcp://host:8786, to use its workers.",
+    )
+    flags.DEFINE_boolean("retry_failed", False, "Runs trials again that failed before.")
+    flags.DEFINE_boolean("dry_run", False, "Only prints the trials.")
+
+
+_OF_PAIRS = ("data_dir", "preprocess", "augment", "image_size", "batch_size", "optimizer")
+_OF_PAIRS += ("train_epochs", "train_learning_rate")
+_OF_GRIDS = ("protocol", "axis", "granularity", "allocation", "epochs", "learning_rate")
+_OF_GRIDS += ("scratch_epochs", "calibration_samples", "verify_samples", "variants")
+
+
+def benchmark_settings() -> dict[str, object]:
+    """Returns what the command line says of a grid, as a grid file would.
+
+    Raises:
+      ValueError: for what is no number, or no pair.
+    """
+    if FLAGS["seed"].present:
+        raise ValueError("--seed is of one run: a benchmark has --seeds=0,1,2")
+    said = {x: FLAGS[x].value for x in (*_OF_PAIRS, *_OF_GRIDS) if FLAGS[x].present}
+    for name, (kind, _) in _LISTS.items():
+        if FLAGS[name].present:
+            try:
+                said[name] = [kind(text) for text in FLAGS[name].value]
+            except ValueError as error:
+                raise ValueError(f"--{name}: {error}") from None
+    if FLAGS.pairs:
+        said["pairs"] = [_pair(text) for text in FLAGS.pairs]
+    elif not FLAGS.grid:
+        said["pairs"] = [{"model": FLAGS.model, "dataset": FLAGS.dataset}]
+    return said
+
+
+def _pair(text: str) -> dict[str, str]:
+    model, at, dataset = text.rpartition("@")
+    if not at:
+        raise ValueError(f"--pairs: {text!r} is no model@dataset, such as resnet8@cifar10")
+    return {"model": model, "dataset": dataset}
 
 
 def _define_devices() -> None:

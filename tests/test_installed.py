@@ -27,13 +27,15 @@ def test_no_general_name_is_left_in_site_packages(distribution):
     top = {pathlib.PurePath(f).parts[0] for f in distribution.files}
     assert {name for name in top if not name.startswith((".", "tfprune"))} == set()
     names = {str(f) for f in distribution.files}
-    assert {"tfprune/pipelines/prune.py", "tfprune/report/report.html"} <= names
+    needed = ("pipelines/prune.py", "report/report.html", "report/style.css")
+    needed += ("report/benchmark/page.html", "literature/published_results.csv")
+    assert {f"tfprune/{name}" for name in needed} <= names
     assert any(name.startswith("tfprune/pipelines/recipes/") for name in names)
 
 
-@pytest.mark.parametrize("name", ["tfprune-prune", "tfprune-sensitivity", "tfprune-train"])
+@pytest.mark.parametrize("name", ["prune", "sensitivity", "train", "benchmark", "report"])
 def test_commands_run_from_any_directory(distribution, name, tmp_path):
-    command = shutil.which(name, path=sysconfig.get_path("scripts"))
+    command = shutil.which(f"tfprune-{name}", path=sysconfig.get_path("scripts"))
     done = subprocess.run(
         [command, "--help"], check=False, capture_output=True, text=True, cwd=tmp_path
     )

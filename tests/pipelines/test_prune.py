@@ -343,6 +343,7 @@ def channels(finished):
     return [*QUICK, *model, "--granularity=channel", "--target=macs:0.5", "--criterion=l1"]
 
 
+@pytest.mark.slow
 def test_channels_are_removed_in_steps_and_then_trained(channels, tmp_path):
     words = [*channels, "--steps=2", "--sparsify=growing_l2", "--sparsify_epochs=1"]
     words += [f"--output_dir={tmp_path}/run", "--round_to=4"]
@@ -400,6 +401,7 @@ def test_clusters_become_one_channel_and_weights_share_their_values(channels, tm
     assert {row["status"] for row in record["tflite"]} == {"ok"}
 
 
+@pytest.mark.slow
 def test_a_threshold_says_how_many_filters_go(finished, tmp_path):
     words = [*QUICK, f"--model={finished[0]}/baseline.keras", "--epochs=0"]
     words += ["--granularity=filter", "--criterion=kmeans(clusters=0.5)", "--target=redundant"]

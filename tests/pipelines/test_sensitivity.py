@@ -79,7 +79,7 @@ def test_a_killed_scan_goes_on(finished, tmp_path):
     pd.testing.assert_frame_equal(whole, again, check_exact=True)
 
 
-@pytest.mark.parametrize("cost", ["target", "ms"])
+@pytest.mark.parametrize("cost", ["target", pytest.param("ms", marks=pytest.mark.slow)])
 def test_the_table_drives_an_allocation(cost, finished, tmp_path):
     folder, _ = finished
     done = run(

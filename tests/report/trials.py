@@ -177,3 +177,27 @@ def write(folder, records):
         path = folder / "runs" / record["run_id"] / "record.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record))
+
+
+SCRIPT = "</script><script>document.title='owned'</script>"
+TROUBLE = (
+    f"{SCRIPT}<img src=x onerror=alert(1)>'\"&{{{{ 7 * 7 }}}}$x_1^2$ \\input{{x}} %#~|\u202e\x07"
+)
+
+
+def hostile():
+    """Returns the records of a benchmark in which all text is made to do harm."""
+    common = {"dataset": f"data{TROUBLE}", "model": f"net{TROUBLE}", "env_cpu": f"cpu{TROUBLE}"}
+    common |= {"protected": [TROUBLE], TROUBLE: TROUBLE, "optimizer": TROUBLE}
+    records = []
+    for method in ("dense", f"mine{TROUBLE}", f"random{TROUBLE}"):
+        for point in (1,) if method == "dense" else (2, 4):
+            record = trial(point=point, **common) | {"run_id": f"{method}{point}", "method": method}
+            record["control"] = not method.startswith("mine")
+            for layer in record["layers"]:
+                layer["name"] += TROUBLE
+            record["tflite"][0]["variant"] += TROUBLE
+            records.append(record)
+    error = f"ValueError: {TROUBLE}"
+    broken = failed(method=f"mine{TROUBLE}", point=4, seed=1) | common
+    return [*records, broken | {"run_id": "broken", "error": error, "traceback": f"1\n  {error}"}]

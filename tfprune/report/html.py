@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tfprune.report import facts, formats, plots
+from tfprune.report.whole import whole
+
+if TYPE_CHECKING:
+    import jinja2
 
 _MODEL = {
     "top1": ("Top-1", formats.percent),
@@ -61,32 +64,20 @@ def write(record: facts.Record, path: str | os.PathLike) -> None:
     Raises:
       OSError: if it can't be written.
     """
-    path = Path(path)
     page = render(record)
-    # A folder, because a temporary file may be read by its owner alone, and would stay so.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        partial = Path(folder, path.name)
+    with whole(path) as partial:
         partial.write_text(page, encoding="utf-8")
-        os.replace(partial, path)
 
 
 def render(record: facts.Record) -> str:
     """Returns the page of `record`; of the same record, always the same text."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, Markup) else formats.setting(value),
-    )
-    environment.globals |= {"facts": facts, "f": formats}
     files = facts.files(record)
     reference = facts.dense(record, "float32") or {"top1": record.get("base_top1")}
-    return environment.get_template("report.html").render(
+    template = environment().get_template("report.html")
+    return template.render(
+        facts=facts,
         record=record,
         files=files,
         # What was only exported has files of one model, which have no name for it.
@@ -110,6 +101,23 @@ def render(record: facts.Record) -> str:
         redundancy=[Markup(panel) for panel in plots.redundancy(record)],  # noqa: S704
         training=[Markup(panel) for panel in plots.training(record)],  # noqa: S704
     )
+
+
+def environment() -> jinja2.Environment:
+    """Returns what makes pages of the templates in this folder: all text in them is escaped."""
+    import jinja2
+    from markupsafe import Markup
+
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else formats.setting(value),
+    )
+    found.globals["f"] = formats
+    return found
 
 
 def _tiles(record: facts.Record) -> list[Tile]:

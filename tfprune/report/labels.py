@@ -1,9 +1,12 @@
-"""Names beside the points of a scatter plot, where they cover neither each other nor a point."""
+"""Names beside points or at the ends of curves, where they cover neither each other nor a point."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,6 +94,45 @@ def place(axes: Axes, labels: list[Label]) -> None:
             texts[i].arrow_patch.set_visible(far)
     for text, (x, y), box in zip(texts, points, boxes.values(), strict=True):
         text.set_position(((box.left + box.right) / 2 - x, (box.bottom + box.top) / 2 - y))
+
+
+def at_ends(axes: Axes, labels: Sequence[Label], *, gap: float) -> None:
+    """Writes `labels` to the right of `axes`, in the order of their points' heights, with lines.
+
+    Args:
+      axes: with its limits set.
+      labels: of the last points of curves; the line of one with a gid has it with an a behind.
+      gap: the least distance between two lines of text, as a share of the height of `axes`.
+    """
+    to_axes = (axes.transScale + axes.transLimits).transform
+    ends = [tuple(to_axes((label.x, label.y))) for label in labels]
+    order = sorted(range(len(labels)), key=lambda i: ends[i][1])
+    places = np.array([ends[i][1] for i in order])
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    places[-1:] = np.minimum(places[-1:], 1.0)
+    for i in range(len(places) - 2, -1, -1):
+        places[i] = min(places[i], places[i + 1] - gap)
+    for i, place in zip(order, places, strict=True):
+        gid = labels[i].style.get("gid")
+        axes.annotate(
+            labels[i].text,
+            ends[i],
+            (1.05, place),
+            xycoords="axes fraction",
+            va="center",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": labels[i].style["color"],
+                "linewidth": 0.7,
+                "relpos": (0, 0.5),
+                "shrinkB": 1,
+                "gid": gid and f"{gid}a",
+            },
+            annotation_clip=False,
+            parse_math=False,
+            **labels[i].style,
+        )
 
 
 def extent(text: Annotation) -> Box:

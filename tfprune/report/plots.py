@@ -1,54 +1,22 @@
 """Pictures of a record as SVG text, in panels that a page sets side by side or below one another.
 
-Each panel is 400 units wide, so it can be read on a phone. Its text is text, which takes the font
-of the page, and its ink is the text colour around it, so that one picture serves light and dark.
-Dense and pruned are told apart by shape as well as colour (blue and vermilion of Okabe & Ito,
-"Color Universal Design", 2008).
+Each panel is 400 units wide, so it can be read on a phone. Dense and pruned are told apart by shape
+as well as colour.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-from xml.sax import saxutils
 
-from tfprune.report import facts, formats, labels
+from tfprune.report import facts, formats, labels, svg
 from tfprune.report.formats import number
+from tfprune.report.svg import INK, PRUNED, SHIPPED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-PRUNED = "#2a78c8"
-SHIPPED = "#d55e00"
-INK = "#010203"
-# Colours of the page, which matplotlib can't name; beside each, what stands in for it here and
-# serves where a picture is shown alone.
-_PAGE = {
-    INK: "currentColor",
-    PRUNED: f"var(--pruned, {PRUNED})",
-    SHIPPED: f"var(--shipped, {SHIPPED})",
-}
-_WIDTH = 400
-_SETTINGS = {
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 10.5,
-    "ytick.labelsize": 10.5,
-}
 
 
 def tradeoff(record: facts.Record) -> list[str]:
@@ -149,8 +117,8 @@ def redundancy(record: facts.Record) -> list[str]:
 
     alt = f"Filters of layer {formats.plain(shown.layer)}, {count} kept: "
     return [
-        _svg(plane, 300, f"{alt}two principal components"),
-        *([_svg(tree, 300, f"{alt}tree of their distances")] if shown.tree else []),
+        svg.element(plane, 300, f"{alt}two principal components"),
+        *([svg.element(tree, 300, f"{alt}tree of their distances")] if shown.tree else []),
     ]
 
 
@@ -221,7 +189,7 @@ def _scatter(
         f"{facts.name(row)} {formats.size(x)}, {tick(y)}{' ms' if key != 'top1' else ''}"
         for row, x, y in zip(rows, xs, ys, strict=True)
     )
-    return [_svg(draw, 300, alt)]
+    return [svg.element(draw, 300, alt)]
 
 
 # A name, a share, and what is written beside it.
@@ -264,7 +232,7 @@ def _bars(rows: Sequence[Bar], heads: tuple[str, str, str]) -> str:
     alt = f"{heads[1].capitalize()} by {heads[0]}: " + "; ".join(
         f"{formats.plain(name)} {formats.percent(share, digits=1)}" for name, share, _ in rows
     )
-    return _svg(draw, height, alt)
+    return svg.element(draw, height, alt)
 
 
 def _curves(
@@ -308,7 +276,7 @@ def _curves(
             axes.legend(frameon=False, fontsize=10.5, loc="lower right")
 
     last = "; ".join(f"{label} {tick(ys[-1])}".strip() for label, (_, ys) in lines.items())
-    return [_svg(draw, 240, f"{title}. At the end: {last}")]
+    return [svg.element(draw, 240, f"{title}. At the end: {last}")]
 
 
 def _axes(figure: Figure, title: str) -> Axes:
@@ -318,8 +286,8 @@ def _axes(figure: Figure, title: str) -> Axes:
     axes.tick_params(length=3)
     figure.text(0.012, 0.985, title, fontsize=11.5, weight="bold", va="top")
     figure.subplots_adjust(
-        left=62 / _WIDTH,
-        right=1 - 12 / _WIDTH,
+        left=62 / svg.WIDTH,
+        right=1 - 12 / svg.WIDTH,
         bottom=44 / figure.bbox.height,
         top=1 - 32 / figure.bbox.height,
     )
@@ -355,27 +323,3 @@ def _scale(
 
 def _percent_tick(value: float) -> str:
     return f"{100 * value:.4g} %"
-
-
-def _svg(draw: Callable[[Figure], None], height: float, alt: str) -> str:
-    """Returns what `draw` draws on a figure as an <svg> element, the same for the same record."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Names of clip paths and markers derive from the salt: two panels in a page mustn't share any.
-    settings = _SETTINGS | {"svg.hashsalt": alt}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # The page's font has the characters that DejaVu lacks.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
-        FigureCanvasAgg(figure)
-        draw(figure)
-        out = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(out, format="svg", transparent=True, metadata=nothing)
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub("|".join(_PAGE), lambda colour: _PAGE[colour[0]], svg)
-    svg = re.sub(r' id="([^"]*)"', lambda id_: id_[0] if f"#{id_[1]}" in svg else "", svg)
-    return svg.replace("<svg", f'<svg role="img" aria-label={saxutils.quoteattr(alt)}', 1)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfprune.report import formats
-from tfprune.report.plots import PRUNED, SHIPPED
+from tfprune.report import formats, labels
+from tfprune.report.svg import PRUNED, SHIPPED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,8 +179,12 @@ def _draw_curves(
     axes.set_yticks(ticks, [f"{t:g}".replace("-", formats.MINUS) for t in ticks])
     limit = -tolerated if known else tolerated
     axes.axhline(limit, color="black", linewidth=0.9, linestyle=":", zorder=1)
-    _name_ends(axes, {row: values[row, -1] for row in colours}, names, colours)
     axes.set_xlim(0, xs[-1])
+    ends = [
+        labels.Label(xs[-1], values[row, -1], names[row], {"color": colour})
+        for row, colour in colours.items()
+    ]
+    labels.at_ends(axes, ends, gap=_GAP)
     axes.set_xticks(np.arange(0, xs[-1] + 1, 10))
     axes.set_xlabel("share of the layer that is pruned, %")
     axes.set_ylabel("change of top-1, points" if known else "change of the loss")
@@ -200,36 +204,3 @@ def _root(values: np.ndarray) -> np.ndarray:
 
 def _square(values: np.ndarray) -> np.ndarray:
     return np.sign(values) * np.square(values)
-
-
-def _name_ends(
-    axes: Axes, ends: dict[int, float], names: list[str], colours: dict[int, str]
-) -> None:
-    """Writes the names of some curves to the right of where they end, none over another."""
-    to_axes = (axes.transScale + axes.transLimits).transform
-    order = sorted(ends, key=ends.get)
-    heights = [to_axes((0, ends[row]))[1] for row in order]
-    places = np.array(heights)
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + _GAP)
-    places[-1] = min(places[-1], 1.0)
-    for i in range(len(places) - 2, -1, -1):
-        places[i] = min(places[i], places[i + 1] - _GAP)
-    for row, height, place in zip(order, heights, places, strict=True):
-        axes.annotate(
-            names[row],
-            (1, height),
-            (1.05, place),
-            xycoords="axes fraction",
-            color=colours[row],
-            va="center",
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colours[row],
-                "linewidth": 0.7,
-                "relpos": (0, 0.5),
-                "shrinkB": 1,
-            },
-            annotation_clip=False,
-            parse_math=False,
-        )
