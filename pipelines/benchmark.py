@@ -10,6 +10,7 @@ report/ with tables and figures. Trials that are done are skipped: the same comm
 benchmark that was stopped, another one adds to it.
 """
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ flags.mark_flag_as_required("output_dir")
 def _main() -> None:
     from tfprune.evaluation import grid
 
+    from . import training
+
+    training.reproducible()
     said = grid.read(FLAGS.grid) if FLAGS.grid else {}
     grids = grid.build(said, _flags.benchmark_settings(), source=FLAGS.grid or "the grid")
     trials = list(grid.trials(grids))
@@ -56,15 +60,18 @@ def _carried_out(trials: "list[Trial]", store: "Store") -> list:
     from .progress import Progress
 
     failures = []
-    with engine.cluster(FLAGS.scheduler, workers=FLAGS.workers) as client:
-        print(f"dashboard: {client.dashboard_link}", flush=True)
-        if FLAGS.scheduler:
-            engine.check_workers(client, list({trial.pair for trial in trials}))
-        with Progress(trials) as progress:
-            for trial, record, new in engine.run(client, trials, store):
-                progress.update(trial, record, new=new)
-                if record["status"] != "ok":
-                    failures.append((trial, record))
+    with contextlib.ExitStack() as stack:
+        client = None
+        if any(store.record(trial) is None for trial in trials):
+            client = stack.enter_context(engine.cluster(FLAGS.scheduler, workers=FLAGS.workers))
+            print(f"dashboard: {client.dashboard_link}", flush=True)
+            if FLAGS.scheduler:
+                engine.check_workers(client, list({trial.pair for trial in trials}))
+        progress = stack.enter_context(Progress(trials))
+        for trial, record, new in engine.run(client, trials, store):
+            progress.update(trial, record, new=new)
+            if record["status"] != "ok":
+                failures.append((trial, record))
     return failures
 
 

@@ -61,11 +61,13 @@ def written(
         print(f"left out: {formats.plain(path)}: {formats.plain(reason)}")
     if methods is not None:
         table = _only(table, methods)
-    for comparison in benchmark.compare(table)[0]:
+    compared = benchmark.compare(table)
+    for comparison in compared.comparisons:
         print(f"\n{tables.console(comparison)}")
-    print("\n* the highest of its point; = not significantly below it (Games & Howell, 5 %)")
+    print("\n* the highest of several seeds; = not significantly below it (Games & Howell, 5 %)")
     print(f"\n{checklist.text(checklist.check(table))}")
-    path = benchmark.write(table, folder, published=literature.load() if published else None)
+    reported = literature.load() if published else None
+    path = benchmark.write(table, folder, compared=compared, published=reported)
     print(f"\nreport: {path}")
     return table
 

@@ -154,12 +154,19 @@ def test_level_with_the_best_is_who_games_and_howell_cannot_tell_from_it():
 @pytest.mark.parametrize(
     ("tops", "first", "level"),
     [
-        ({"a": [0.7], "b": [0.6, 0.7, 0.8]}, "a", None),
+        ({"a": [0.7], "b": [0.6]}, "a", None),
+        ({"a": [0.9], "b": [0.6, 0.7, 0.8]}, "b", []),
         ({"a": [0.7, 0.71], "b": [0.7]}, "a", []),
         ({"a": [0.7, 0.71], "b": [0.70, 0.709], "c": [0.7]}, "a", ["b"]),
         ({"a": [0.7, 0.7], "b": [0.7, 0.7], "c": [0.69, 0.69]}, "a", ["b"]),
     ],
-    ids=["one seed of the best", "one seed of the others", "one of another", "no spread at all"],
+    ids=[
+        "one seed of each",
+        "one seed of the best",
+        "one seed of the others",
+        "one of another",
+        "no spread at all",
+    ],
 )
 def test_one_seed_says_nothing_of_spread(tops, first, level):
     every = of(tops) + of({"dense": [0.99, 0.99]}, point=1)

@@ -59,6 +59,7 @@ def test_a_finished_scan_shows_its_result_again(finished):
     assert (folder / "sensitivity.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_killed_scan_goes_on(finished, tmp_path):
     """Rows that are in the table are taken as they are, and the whole is as without a stop."""
     args = [f"--output_dir={tmp_path}/run", *QUICK]

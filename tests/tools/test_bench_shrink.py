@@ -2,9 +2,12 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools/bench_shrink.py"
 
 
+@pytest.mark.slow
 def test_it_times_and_weighs_what_it_shrinks():
     done = subprocess.run(
         [sys.executable, SCRIPT, "--networks=MobileNet", "--size=32"],

@@ -48,10 +48,6 @@ def workers_of(count: int | None = None) -> tuple[int, int]:
     return count, max(1, CPU_COUNT // count)
 
 
-# Ctrl-C reaches all processes of a terminal. The main one ends the others.
-_DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"
-
-
 @contextlib.contextmanager
 def cluster(scheduler: str | None = None, *, workers: int | None = None) -> "Iterator[Client]":
     """Yields the client of a cluster: of the one at `scheduler`, or of processes of this machine.
@@ -84,7 +80,7 @@ def cluster(scheduler: str | None = None, *, workers: int | None = None) -> "Ite
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
-                    preload=[_DEAF],
+                    preload=["tfprune.evaluation.preload"],
                     env={
                         "TF_CPP_MIN_LOG_LEVEL": "3",
                         "TF_NUM_INTRAOP_THREADS": str(threads),
@@ -115,14 +111,14 @@ def check_workers(client: "Client", pairs: Sequence[Pair]) -> None:
 
 
 def run(
-    client: "Client", todo: Sequence[Trial], store: Store
+    client: "Client | None", todo: Sequence[Trial], store: Store
 ) -> Iterator[tuple[Trial, Record, bool]]:
     """Yields trials as they end, each with its record, in the store by then, and whether it is new.
 
     Those that are done already come first. A trial that failed for good is one that is done.
 
     Args:
-      client: of the cluster.
+      client: of the cluster; none is needed where all is done.
       todo: the trials, those that are replayed among them.
       store: where records and dense networks are kept.
 
@@ -140,6 +136,8 @@ def run(
             done[trial.id] = record
             yield trial, record, False
     left = {trial.id: trial for trial in todo if trial.id not in done}
+    if not left:
+        return
     dense = _dense(client, {trial.pair.id: trial.pair for trial in left.values()}, store)
     # A task on its own, so that many trials share one copy, which can be made again.
     held = {key: client.submit(_same, made, pure=False) for key, made in dense.items()}

@@ -1,6 +1,5 @@
 """What a table of records says: curves over seeds, ranks over comparisons, the best at a point."""
 
-import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -122,15 +121,16 @@ def _compared(tops: "pd.DataFrame", seeds: float) -> dict[str, object]:
     if test.pvalue > LEVEL:
         said = f"Friedman's test finds no difference (p = {test.pvalue:.2g})"
         return told | {"reason": said}
-    distance = (
-        _quantile(count, math.inf) / math.sqrt(2) * math.sqrt(count * (count + 1) / 6 / blocks)
-    )
-    return told | {"critical_difference": distance}
+    quantile = stats.studentized_range.ppf(1 - LEVEL, count, math.inf) / math.sqrt(2)
+    distance = quantile * math.sqrt(count * (count + 1) / 6 / blocks)
+    return told | {"critical_difference": float(distance)}
 
 
 def best(table: "pd.DataFrame") -> "pd.DataFrame":
     """Returns the most accurate method at each point, and those that may be as good.
 
+    Where methods have several seeds, one with a single seed is not the best. Replays tell what a
+    method owes to its layers, and don't compete: the more are compared, the less is significant.
     A method is level with the best if the test of Games & Howell (1976), of all pairs over seeds,
     finds no difference. It lets methods scatter differently, as random and others do where accuracy
     collapses: means closer than q sqrt((s2_a / n_a + s2_b / n_b) / 2), with q the quantile of the
@@ -141,35 +141,26 @@ def best(table: "pd.DataFrame") -> "pd.DataFrame":
 
     Returns:
       Columns pair, axis, point, `method`, and `level`: a list of the other methods, of which those
-      with one seed are not; None where the best has one seed.
+      with one seed are not; None where no method has more.
     """
     import pandas as pd
 
-    ok = _pruned(table[table["status"].eq("ok")])
+    ok = _pruned(table[table["status"].eq("ok") & table["replays"].isna()])
     rows = []
     for block, trials in ok.groupby(_BLOCK):
         tops = {method: x.to_numpy(float) for method, x in trials.groupby("method")["pruned_top1"]}
-        first = max(tops, key=lambda method: tops[method].mean())
-        rows.append((*block, first, _level(tops, first)))
+        # One seed may be the highest by luck, and says nothing of the others.
+        tested = {method: values for method, values in tops.items() if len(values) > 1}
+        first = max(tested or tops, key=lambda method: tops[method].mean())
+        level = [x for x in tested if x != first and not _below(tops[x], tops[first], len(tested))]
+        rows.append((*block, first, level if tested else None))
     return pd.DataFrame(rows, columns=[*_BLOCK, "method", "level"])
-
-
-def _level(tops: "dict[str, np.ndarray]", first: str) -> list[str] | None:
-    """Returns which others' means may be that of `first`."""
-    tested = {method: values for method, values in tops.items() if len(values) > 1}
-    if first not in tested:
-        return None
-    if len(tested) == 1:
-        return []
-    return [
-        method
-        for method, values in tested.items()
-        if method != first and not _below(values, tested[first], len(tested))
-    ]
 
 
 def _below(values: "np.ndarray", highest: "np.ndarray", count: int) -> bool:
     """Returns whether a mean is significantly below the highest of `count` methods."""
+    from scipy import stats
+
     gap = highest.mean() - values.mean()
     errors = [x.var(ddof=1) / len(x) for x in (values, highest)]
     if not sum(errors):
@@ -177,18 +168,7 @@ def _below(values: "np.ndarray", highest: "np.ndarray", count: int) -> bool:
     parts = zip(errors, (values, highest), strict=True)
     freedom = sum(errors) ** 2 / sum(error**2 / (len(x) - 1) for error, x in parts)
     units = gap / math.sqrt(sum(errors) / 2)
-    # A quantile takes a tenth of a second. It falls with the degrees of freedom, of which those of
-    # whole numbers are few and remembered: mostly they tell.
-    return units > _quantile(count, math.inf) and (
-        units > _quantile(count, math.floor(freedom)) or units > _quantile(count, freedom)
-    )
-
-
-@functools.lru_cache
-def _quantile(count: int, freedom: float) -> float:
-    from scipy import stats
-
-    return float(stats.studentized_range.ppf(1 - LEVEL, count, freedom))
+    return stats.studentized_range.sf(units, count, freedom) < LEVEL
 
 
 def _pruned(rows: "pd.DataFrame") -> "pd.DataFrame":

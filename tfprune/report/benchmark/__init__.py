@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,8 +13,15 @@ if TYPE_CHECKING:
     from tfprune.report.benchmark.comparison import Comparison
 
 
-def compare(table: pd.DataFrame) -> tuple[list[Comparison], dict[str, pd.DataFrame]]:
-    """Returns the comparisons in a table of `tfprune.report.load`, and ranks by axis.
+class Compared(NamedTuple):
+    """The comparisons in a benchmark, and ranks by axis."""
+
+    comparisons: list[Comparison]
+    ranks: dict[str, pd.DataFrame]
+
+
+def compare(table: pd.DataFrame) -> Compared:
+    """Returns what is compared in a table of `tfprune.report.load`; many tests take a while.
 
     Replayed controls are left out of the ranks: they tell of a method, and compete with none.
     """
@@ -25,17 +32,22 @@ def compare(table: pd.DataFrame) -> tuple[list[Comparison], dict[str, pd.DataFra
     ranked = table[table["replays"].isna()]
     axes = dict.fromkeys(compared.axis for compared in found)
     ranks = {axis: summary.ranks(ranked[ranked["axis"].eq(axis)]) for axis in axes}
-    return found, ranks
+    return Compared(found, ranks)
 
 
 def write(
-    table: pd.DataFrame, folder: str | os.PathLike, *, published: pd.DataFrame | None = None
+    table: pd.DataFrame,
+    folder: str | os.PathLike,
+    *,
+    compared: Compared | None = None,
+    published: pd.DataFrame | None = None,
 ) -> Path:
     """Writes report.html, figures/ (PNG, SVG) and tables/ (CSV, LaTeX); each appears whole.
 
     Args:
       table: as `tfprune.report.load` has it.
       folder: made if it isn't there; files of the same names are replaced.
+      compared: of `compare`, if it is known already.
       published: results to lay over the curves, as `tfprune.literature.load` has them.
 
     Returns:
@@ -44,28 +56,28 @@ def write(
     Raises:
       OSError: if it can't be written.
     """
-    from tfprune.report.benchmark import allocation, curves, figures, page, tables
+    from tfprune.report.benchmark import allocation, figures, page, series, tables
     from tfprune.report.benchmark.comparison import chosen_point
     from tfprune.report.whole import whole
 
     folder = Path(folder)
-    comparisons, ranks = compare(table)
+    comparisons, ranks = compared or compare(table)
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    colours = curves.coloured(comparisons)
+    colours = series.coloured(comparisons)
     named = []
-    for compared in comparisons:
-        point = chosen_point(compared)
-        kept = allocation.kept(table, compared, point)
-        name = _file_name(compared, {name for name, *_ in named})
-        named.append((name, compared, kept))
-        if curves.panels(compared):
-            reported = curves.published_points(compared, published)
-            figures.write(figures.overview(compared, colours, reported), name, folder / "figures")
-            if compared.methods:
-                figures.write(figures.one_by_one(compared), f"{name}-methods", folder / "figures")
+    for one in comparisons:
+        point = chosen_point(one)
+        kept = allocation.kept(table, one, point)
+        name = _file_name(one, {name for name, *_ in named})
+        named.append((name, one, kept))
+        if series.panels(one):
+            reported = series.published_points(one, published)
+            figures.write(figures.overview(one, colours, reported), name, folder / "figures")
+            if one.methods:
+                figures.write(figures.one_by_one(one), f"{name}-methods", folder / "figures")
         if len(kept):
-            drawing = figures.heat_map(compared, kept, point)
+            drawing = figures.heat_map(one, kept, point)
             figures.write(drawing, f"{name}-layers", folder / "figures")
     for axis, found in ranks.items():
         if len(found) > 1:

@@ -160,7 +160,7 @@ class Difference(NamedTuple):
     Attributes:
       name: of the control.
       lead: in percentage points.
-      beyond: whether that is more than the spread; None if one seed says nothing of it.
+      beyond: whether that is significant; None if one seed says nothing of it.
     """
 
     name: str
@@ -211,7 +211,7 @@ def verdict(comparison: Comparison) -> Verdict | None:
 
 
 def _beyond(best: Best | None, row: pd.Series, other: pd.Series) -> bool | None:
-    """Returns whether the method's lead over a control is more than the spread."""
+    """Returns whether the method's lead over a control is significant over seeds."""
     if best is None or best.level is None or best.method != row.name or other["n"] < 2:
         return None
     return other.name not in best.level

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfprune.report import svg
-from tfprune.report.benchmark import allocation, curves, diagram
+from tfprune.report.benchmark import allocation, curves, diagram, series
 from tfprune.report.benchmark.comparison import Comparison
 from tfprune.report.whole import whole
 
@@ -22,10 +22,10 @@ _DPI = 150
 
 
 def overview(
-    comparison: Comparison, colours: dict[str, int], published: Sequence[curves.Published]
+    comparison: Comparison, colours: dict[str, int], published: Sequence[series.Published]
 ) -> Callable[[Figure], None]:
     """Returns what draws all panels of a comparison."""
-    panels = curves.panels(comparison)
+    panels = series.panels(comparison)
     columns = min(len(panels), 2)
 
     def draw(figure: Figure) -> None:
@@ -53,8 +53,8 @@ def overview(
 
 def one_by_one(comparison: Comparison) -> Callable[[Figure], None]:
     """Returns what draws each method in front of all others."""
-    panel = curves.panels(comparison)[0]
-    every = curves.curves(comparison, panel)
+    panel = series.panels(comparison)[0]
+    every = series.curves(comparison, panel)
     drawn = {curve.method for curve in every}
     names = [name for name in comparison.methods if name in drawn]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tfprune.evaluation import checklist
 from tfprune.evaluation.methods import DENSE
 from tfprune.report import formats, html, svg
-from tfprune.report.benchmark import allocation, curves, diagram, tables
+from tfprune.report.benchmark import allocation, curves, diagram, series, tables
 from tfprune.report.benchmark import comparison as comparing
 from tfprune.report.benchmark.comparison import Comparison
 from tfprune.report.benchmark.settings import settings
@@ -45,7 +45,7 @@ class Section(NamedTuple):
     panels: list[Markup]
     small: list[tuple[str, Markup]]
     replays: bool
-    published: list[curves.Published]
+    published: list[series.Published]
     rows: list[tables.Row]
     dense: tables.Cell | None
     spread: bool
@@ -103,7 +103,7 @@ def render(
         tolerated=100 * comparing.TOLERATED,
         axes_used=sorted({x.counts for x in comparisons}),
         lines=_lines,
-        curves=curves,
+        series=series,
     )
 
 
@@ -139,14 +139,14 @@ def sections(
     """Returns what the page has of each comparison."""
     from markupsafe import Markup
 
-    colours = curves.coloured(comparisons)
+    colours = series.coloured(comparisons)
     found = []
     for compared in comparisons:
         point = comparing.chosen_point(compared)
         kept = allocation.kept(table, compared, point)
-        reported = curves.published_points(compared, published)
+        reported = series.published_points(compared, published)
         panels = [
-            curves.overview(compared, panel, colours, reported) for panel in curves.panels(compared)
+            curves.overview(compared, panel, colours, reported) for panel in series.panels(compared)
         ]
         replays = bool(compared.curves["replays"].notna().any())
         # Where all have a colour and nothing to be held against, they are seen well together.
@@ -196,12 +196,12 @@ def _swatch(compared: Comparison, name: str, place: int | None) -> str:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.set(xlim=(0, 1), ylim=(-1, 1))
-        line = {"linestyle": curves.dashes(name) if control else "-"}
+        line = {"linestyle": series.dashes(name) if control else "-"}
         if place is None:
             axes.plot([0, 1], [0, 0], color=svg.INK, alpha=0.8 if control else 0.35, **line)
         else:
             axes.plot([0, 1], [0, 0], color=svg.SERIES[place], linewidth=1.8)
-            axes.plot(0.5, 0, marker=curves.SHAPES[place], color=svg.SERIES[place], markersize=6)
+            axes.plot(0.5, 0, marker=series.SHAPES[place], color=svg.SERIES[place], markersize=6)
 
     alt = f"Line of {formats.plain(name)}, {compared.name} by {compared.counts}"
     return svg.element(draw, height, alt, width=width)

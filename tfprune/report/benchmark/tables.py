@@ -114,8 +114,8 @@ def spread_known(comparison: Comparison) -> bool:
 
 
 def heads(comparison: Comparison) -> list[str]:
-    """Returns how its points are called: "8 ×", which stays on one line."""
-    return [f"{point:g}\N{NO-BREAK SPACE}×" for point in comparison.points]
+    """Returns how its points are called: "8 ×"."""
+    return [f"{point:g} ×" for point in comparison.points]
 
 
 def console(comparison: Comparison) -> str:
