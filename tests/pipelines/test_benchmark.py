@@ -27,6 +27,8 @@ TRIALS = 2 * 2 * (4 * 3 + 1)
 
 def stopped(folder, *, after, by):
     """Runs the benchmark until so many trials have ended; returns its exit code and the rest."""
+    # What runs in the background may have been told to ignore ctrl-C, and would hand that down.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command(f"--output_dir={folder}", *SMOKE, module="benchmark"),
         cwd=ROOT,
@@ -36,6 +38,7 @@ def stopped(folder, *, after, by):
         start_new_session=True,  # ctrl-C reaches the whole group, as on a terminal
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as process:
+        signal.signal(signal.SIGINT, before)
         ended = 0
         for line in process.stdout:
             ended += f" of {TRIALS}: " in line
