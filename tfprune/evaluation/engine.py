@@ -62,8 +62,9 @@ def cluster(scheduler: str | None = None, *, workers: int | None = None) -> "Ite
     import dask
     import distributed
 
-    # Its news of workers and connections would bury that of trials.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # What they say of workers, and of what ctrl-C broke off, would bury the news of trials.
+    for name in ("distributed", "tornado"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(_SETTINGS), contextlib.ExitStack() as stack:
         if scheduler:
             try:
