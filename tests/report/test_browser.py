@@ -1,25 +1,14 @@
 """The page in a real browser."""
 
 import re
-import shutil
 import subprocess
 from html import escape
 
 import pytest
 
-from tests.report import records
+from tests.report import chromium, records
 from tfprune.report import html
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Says in the title of the window around it how wide the page is, which pictures have collapsed
 # and whether a script of the record ran.
 PROBE = (
@@ -33,8 +22,7 @@ PROBE = (
 
 @pytest.fixture(scope="module")
 def browser():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path), None)
+    found = chromium.path()
     if found is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     return found
@@ -51,7 +39,12 @@ def test_it_fits_the_window(browser, name, width, tmp_path):
     # A window is at least 500 wide, a frame as narrow as a phone.
     frame = f'<iframe width="{width}" height="900" srcdoc="{escape(text)}"></iframe>'
     (tmp_path / "page.html").write_text(f"<!DOCTYPE html><title></title>{frame}")
-    command = [browser, *FLAGS, f"--user-data-dir={tmp_path}/user", "--window-size=1400,1000"]
+    command = [
+        browser,
+        *chromium.FLAGS,
+        f"--user-data-dir={tmp_path}/user",
+        "--window-size=1400,1000",
+    ]
     done = subprocess.run(
         [*command, "--enable-logging=stderr", "--dump-dom", (tmp_path / "page.html").as_uri()],
         check=True,
