@@ -155,7 +155,7 @@ def test_movement_under_pruner_counts_every_update():
         "sparsity:0.5", criterion="movement", data=(x, y), schedule="constant", end=2, frequency=1
     )
     model.fit(x, y, batch_size=10, epochs=1, verbose=0, callbacks=[Watch(), pruner])
-    total = next(v for (name, *_), v in pruner._plan.memory.items() if name == kernel.name)
+    total = next(v for (name, *_), v in pruner._training.plan.memory.items() if name == kernel.name)
     # The masks are updated before each step until the third, where the schedule ends.
     np.testing.assert_allclose(total.reshape(kernel.shape), sum(seen[:3]), rtol=1e-4, atol=1e-7)
 

@@ -52,6 +52,11 @@ def get(spec: object) -> registry.Method:
     return registry.method("tfprune.allocation", "allocation", spec, "keys")
 
 
+def alike(arrays: Sequence[np.ndarray]) -> bool:
+    """Returns whether arrays are all one number, kept once (`np.broadcast_to`)."""
+    return all(a.strides == (0,) and a.size for a in arrays) and len({a[0] for a in arrays}) == 1
+
+
 def quantiles(layer: Layer) -> np.ndarray:
     """Returns for each unit the share of the layer's weights gone at the middle of its removal.
 
@@ -59,9 +64,12 @@ def quantiles(layer: Layer) -> np.ndarray:
     rounds the layer's number of removed units to the nearest.
     """
     order = np.lexsort((layer.scores, layer.locked))
-    sizes = layer.sizes[order].astype(np.float64)
     result = np.empty(len(order))
-    result[order] = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
+    if alike([layer.sizes]):
+        result[order] = (np.arange(len(order)) + 0.5) / len(order)
+    else:
+        sizes = layer.sizes[order].astype(np.float64)
+        result[order] = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
     return result
 
 
@@ -90,18 +98,24 @@ def keep(
       ValueError: if `amount` is more than can be removed.
     """
     sizes = [len(layer.scores) for layer in layers]
-    cost = np.concatenate(costs).astype(np.float64)
+    if alike(costs):
+        cost = np.broadcast_to(np.float64(costs[0][0]), sum(sizes))
+    else:
+        cost = np.concatenate(costs, dtype=np.float64)
     free = ~np.concatenate([layer.locked for layer in layers]) & (cost > 0)
     if _by_amount(allocation):
         keys = allocation("keys", layers, costs, amount)
     else:
         keys = allocation("keys", layers)
-    keys = np.where(free, np.concatenate(keys), np.inf)
+    keys = np.concatenate(keys)
+    keys = keys if keys.dtype.kind == "f" else keys.astype(np.float64)
+    keys[~free] = np.inf
     free &= keys < np.inf
     by_level = level is not None and getattr(allocation.definition, "LEVELS", False)
     slack = 0.5 * cost.max(initial=0) * (len(layers) if by_level else 1)
-    if amount > cost[free].sum() + slack:
-        raise Unreachable(cost[free].sum())
+    most = cost.sum(where=free)
+    if amount > most + slack:
+        raise Unreachable(most)
     if by_level:
         stays = ~(keys < level)
     else:
@@ -225,7 +239,10 @@ def _first(units: np.ndarray, keys: np.ndarray, cost: np.ndarray, amount: float)
     """
     chosen, left = [], amount
     while len(units) > _FEW:
-        middle = np.partition(keys[units], len(units) // 2)[len(units) // 2]
+        values = keys[units]
+        values.partition(len(units) // 2)  # in place: a second copy is 800 MB of 100 million
+        middle = values[len(units) // 2]
+        del values
         low = keys[units] < middle
         lower = cost[units[low]].sum()
         if not low.any():  # half of them are equal: whole if they fit, else the cut is among them

@@ -15,6 +15,6 @@ def keys(layers: Sequence[Layer]) -> list[np.ndarray]:
     """Returns each squared score over the sum of its own and all higher ones in its layer."""
     return [
         # Scores may be negative (a change of the loss, say): ranks must not change by squaring.
-        normalise(np.square(layer.scores - min(layer.scores.min(), 0), dtype=np.float64))
+        normalise(np.square(layer.scores - np.float64(min(layer.scores.min(), 0))))
         for layer in layers
     ]

@@ -98,7 +98,7 @@ def keys(
 def _shares(layer: Layer) -> np.ndarray:
     """Returns each unit's share of the layer's scores, (n_units,)."""
     # Scores are by weight, and may be negative (a change of the loss, say).
-    worth = (layer.scores - min(layer.scores.min(), 0)) * layer.sizes
+    worth = (layer.scores - np.float64(min(layer.scores.min(), 0))) * layer.sizes
     total = worth.sum()
     return worth / total if total > 0 else np.zeros(len(worth))
 

@@ -115,6 +115,8 @@ def score(
 ) -> np.ndarray:
     """Returns the scores of a kernel's units, (n_units,), in float64.
 
+    Those of single weights stay in float32 where the criterion has them so: nothing is added up.
+
     Args:
       criterion: what scores.
       granularity: the view whose units are scored.
@@ -126,10 +128,14 @@ def score(
       ValueError: if the criterion refuses the layer, returns another shape, or NaN.
     """
     try:
-        scores = np.asarray(criterion("score", **given), np.float64)
+        scores = np.asarray(criterion("score", **given))
     except ValueError as error:
         raise ValueError(f"criterion {criterion.name!r} on layer {layer!r}: {error}") from error
-    if scores.shape == shape:
+    if scores.dtype != np.float32 or granularity.name != "weight":
+        scores = scores.astype(np.float64)
+    if scores.dtype == np.float32 and scores.shape == shape:
+        scores = scores.reshape(-1)
+    elif scores.shape == shape:
         count = granularities.sizes(granularity, shape)
         scores = granularity("unroll", scores).sum(axis=1) / count
     elif scores.shape != granularity("unroll", np.ones(shape, bool)).shape[:1]:

@@ -25,5 +25,8 @@ def get(spec: object) -> registry.Method:
 
 
 def sizes(granularity: registry.Method, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns how many weights each unit of a kernel of this shape has, (n_units,)."""
-    return granularity("unroll", np.ones(shape, np.float32)).sum(axis=1, dtype=np.int64)
+    """Returns how many weights each unit of a kernel of this shape has, (n_units,), read-only."""
+    counts = granularity("unroll", np.ones(shape, bool)).sum(axis=1, dtype=np.int64)
+    # Mostly all are alike, and one number for millions of weights is enough.
+    same = len(counts) and (counts == counts[0]).all()
+    return np.broadcast_to(counts[0], counts.shape) if same else counts

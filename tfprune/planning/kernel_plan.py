@@ -107,6 +107,13 @@ class KernelPlan(Plan):
     def _price(self, kernel: k.Kernel) -> int:
         return 1 if self.uses is None else self.uses[kernel.name]
 
+    def _costs(self, layer: allocations.Layer) -> np.ndarray:
+        """Returns what removing each unit saves, (n_units,), one number if all save the same."""
+        price, sizes = self._price(layer.kernel), layer.sizes
+        if allocations.alike([sizes]):
+            return np.broadcast_to(sizes[0] * price, sizes.shape)
+        return sizes * price
+
     def masks(
         self, level: float | None = None, scores: Scores | None = None
     ) -> dict[str, np.ndarray]:
@@ -114,7 +121,7 @@ class KernelPlan(Plan):
         level = self.removed(level)
         recipe = self.recipe
         layers = (scores or self.scores()).layers
-        costs = [layer.sizes * self._price(layer.kernel) for layer in layers]
+        costs = [self._costs(layer) for layer in layers]
         by_sparsity = recipe.target is None or recipe.target.kind in ("sparsity", targets.REDUNDANT)
         try:
             keep = allocations.keep(

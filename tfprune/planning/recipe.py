@@ -344,12 +344,13 @@ class Plan(abc.ABC):
         scores = criteria.score(criterion, view, inputs, kernel.shape, kernel.layer.name)
         if criteria.has(criterion, "ACCUMULATES"):
             key = kernel.name, view.name, index
-            scores = self.memory[key] = scores + self.memory.get(key, 0.0)
+            scores = self.memory[key] = scores + self.memory.get(key, np.float64(0))
         if all(x.name in held for x, _ in parts):
             # What was pruned before goes first, whatever the criterion.
             held_parts = [view("unroll", x.canonical(held[x.name])) for x, view in parts]
             alive = np.any([rows.any(axis=1) for rows in held_parts], axis=0)
-            scores = np.where(alive, scores, np.nextafter(scores.min(), -np.inf))
+            below = np.nextafter(scores.min(), scores.dtype.type(-np.inf))
+            scores = np.where(alive, scores, below)
         return scores
 
     def _inputs(
