@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from tfprune import registry, schedules, targets, zoo
+from tfprune import registry, schedules, sparse_training, targets, zoo
 from tfprune.codebooks import INITIALISATIONS
 from tfprune.evaluation.grid import PROTOCOLS
 from tfprune.evaluation.methods import CONTROLS
@@ -18,6 +18,12 @@ def _names(package: str) -> str:
 
 
 flags.DEFINE_string("output_dir", None, "Where the run's files go: a new or an empty directory.")
+flags.DEFINE_boolean(
+    "resume",
+    None,
+    "Goes on with a run that was stopped, and is an error where there is none; --noresume is an "
+    "error where there is one. By default what is there is gone on with.",
+)
 flags.DEFINE_integer("seed", 0, "Of initial weights, order of examples, and random scores.")
 
 flags.DEFINE_string(
@@ -82,13 +88,26 @@ PRUNING = {
         f"How layers share it: {_names('tfprune.allocation')}; sensitivity('runs/scan/"
         "sensitivity.csv') goes by what pipelines.sensitivity measured.",
     ),
-    "schedule": (
-        "polynomial",
-        f"When: {', '.join(schedules.names())}, with options in brackets such as iterative(3). "
-        "Channels go in --steps instead.",
+    "method": (
+        "gradual",
+        f"How masks change while it trains: {', '.join(sparse_training.names())}, with options in "
+        "brackets such as rigl(drop=0.2) or rewind(to='1ep').",
     ),
-    "begin": ("0", "When pruning begins: an optimizer step, or an epoch such as 2ep."),
-    "end": (None, "When it ends; by default after three quarters of the fine-tuning."),
+    "schedule": (
+        None,
+        f"When: {', '.join(schedules.names())}, with options in brackets such as iterative(3); by "
+        "default polynomial, or the method's own. Channels go in --steps instead.",
+    ),
+    "begin": (
+        None,
+        "When pruning begins: an optimizer step, or an epoch such as 2ep; by default at once, or "
+        "when the method says.",
+    ),
+    "end": (
+        None,
+        "When it ends; by default after three quarters of the fine-tuning, or when the method "
+        "says.",
+    ),
 }
 
 
@@ -229,6 +248,19 @@ def define_pruning() -> None:
         2e-3,
         "Of Adam when fine-tuning; it falls to 0 along a cosine.",
         lower_bound=0.0,
+    )
+    flags.DEFINE_string(
+        "distill",
+        None,
+        "A teacher while fine-tuning: own, the dense model, or the file of another; by default "
+        "labels alone.",
+    )
+    flags.DEFINE_float("distill_weight", 0.5, "Of the teacher.", lower_bound=0.0, upper_bound=1.0)
+    flags.DEFINE_float(
+        "distill_temperature",
+        4.0,
+        "Softens what teacher and model say of the classes.",
+        lower_bound=1e-3,
     )
     define_export()
     flags.DEFINE_list(

@@ -31,9 +31,12 @@ from . import run as runs
 if TYPE_CHECKING:
     import keras
 
+    import tfprune
     from tfprune import data
 
 FLAGS = flags.FLAGS
+_WHEN = ("method", "schedule", "begin", "end", "frequency")
+
 _flags.define_pruning()
 flags.adopt_module_key_flags(_flags)
 
@@ -79,9 +82,10 @@ def _run(run: runs.Run) -> dict:
     record |= {
         "layers": facts.layers(pruned),
         "channels": facts.channels(dense, pruned) if _by_channel() else [],
-        "filters": _filters(run),
+        "filters": _noted(run, "filters"),
         "skipped": skipped,
         "history": training.history(run, "finetune", FLAGS.steps),
+        **_noted(run, "pruning"),
         **_files(run, dense, pruned, splits, notes=_how() | gained),
         "seconds_total": round(time.monotonic() - start, 1),
     }
@@ -107,6 +111,12 @@ def _words() -> dict[str, object]:
     words = {name: getattr(FLAGS, name) for name in planning.WORDS}
     words |= {"protect": tuple(FLAGS.protect)}
     recipe = planning.Recipe.of(**words)
+    given = [x for x in _WHEN if FLAGS[x].value != FLAGS[x].default]
+    if given and (_by_channel() or not FLAGS.epochs):
+        raise ValueError(
+            f"--{given[0]} says how masks change in training: it needs --epochs above 0 and "
+            "another granularity than channel, which is pruned in --steps"
+        )
     if _by_channel():
         _zeroing(words)
         targets.split(recipe.target, FLAGS.steps, dict.fromkeys(("params", "macs"), 1.0))
@@ -119,7 +129,7 @@ def _words() -> dict[str, object]:
             "--rounds is for pruning at once: give --epochs=0 or --granularity=channel; along a "
             "schedule, every update of the masks scores anew"
         )
-    words |= {name: getattr(FLAGS, name) for name in ("schedule", "begin", "end", "frequency")}
+    words |= {name: getattr(FLAGS, name) for name in _WHEN}
     for moment in ("begin", "end"):
         if words[moment] is not None and words[moment].isdigit():
             words[moment] = int(words[moment])
@@ -180,6 +190,7 @@ def _masked(
 
     if FLAGS.epochs:
         model = pruning.clone(dense)
+        pruner = tfprune.Pruner(**words, log_dir=run.path("logs/finetune"))
         training.fit(
             run,
             model,
@@ -187,8 +198,10 @@ def _masked(
             name="finetune",
             epochs=FLAGS.epochs,
             learning_rate=FLAGS.learning_rate,
-            callbacks=[tfprune.Pruner(**words)],
+            cycle=pruner.cycle(FLAGS.epochs, len(splits.train)),
+            callbacks=[pruner, *_teacher(dense)],
         )
+        _note_pruning(run, pruner)
     else:
         known = (*planning.WORDS, "data")
         model = tfprune.prune(
@@ -197,6 +210,21 @@ def _masked(
     if registry.parse(FLAGS.granularity)[0] == "filter":
         _note_filters(run, dense, model)
     return model
+
+
+def _teacher(dense: "keras.Model") -> list["keras.callbacks.Callback"]:
+    """Returns what --distill asks for."""
+    import tfprune
+
+    if FLAGS.distill is None:
+        return []
+    return [
+        tfprune.Distillation(
+            dense if FLAGS.distill == "own" else FLAGS.distill,
+            weight=FLAGS.distill_weight,
+            temperature=FLAGS.distill_temperature,
+        )
+    ]
 
 
 def _shrunk(
@@ -236,6 +264,7 @@ def _shrunk(
             name=f"finetune{number}" if FLAGS.steps > 1 else "finetune",
             epochs=FLAGS.epochs * number // FLAGS.steps - done,
             learning_rate=FLAGS.learning_rate,
+            callbacks=_teacher(dense),
         )
         if number < len(goals):
             run.write(f"logs/step{number}.keras", model.save)
@@ -322,6 +351,22 @@ def _shared(
     return model
 
 
+def _note_pruning(run: runs.Run, pruner: "tfprune.Pruner") -> None:
+    """Writes down how pruning went, update by update and epoch by epoch."""
+    table = pruner.by_epoch
+    changed = (
+        table[["pruned", "regrown"]].mul(table["weights"], axis=0).groupby(table["epoch"]).sum()
+    )
+    shares = changed.div(table.groupby("epoch")["weights"].sum(), axis=0).reset_index()
+    found = json.dumps(
+        {
+            "pruning_history": pruner.history.to_dict("records"),
+            "mask_churn": shares.to_dict("records"),
+        }
+    )
+    run.write("logs/pruning.json", lambda path: path.write_text(found))
+
+
 def _note_filters(run: runs.Run, dense: "keras.Model", pruned: "keras.Model") -> None:
     """Writes down, before zeros are removed, what the report shows of a layer's filters."""
     from tfprune.measurement import redundancy
@@ -330,8 +375,8 @@ def _note_filters(run: runs.Run, dense: "keras.Model", pruned: "keras.Model") ->
     run.write("logs/filters.json", lambda path: path.write_text(found))
 
 
-def _filters(run: runs.Run) -> dict[str, object]:
-    path = run.path("logs/filters.json")
+def _noted(run: runs.Run, name: str) -> dict[str, object]:
+    path = run.path(f"logs/{name}.json")
     return json.loads(path.read_text()) if path.exists() else {}
 
 

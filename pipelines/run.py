@@ -25,20 +25,30 @@ class Run:
 
     def __init__(self, directory: str, module_flags: list[flags.Flag]) -> None:
         self.directory = pathlib.Path(directory)
-        chosen = [f for f in module_flags if f.name != "output_dir" and f.value is not None]
+        named = [f for f in module_flags if f.name not in ("output_dir", "resume")]
+        chosen = [f for f in named if f.value is not None]
         self.settings = {f.name: f.value for f in chosen}
         # An empty list has no serialised form, and an empty string is its own.
         lines = [f.serialize() for f in sorted(chosen, key=lambda f: f.name)]
         text = "\n".join(line for line in lines if line) + "\n"
         self.id = hashlib.sha256(text.encode()).hexdigest()[:12]
-        self._claim(text)
+        self._claim(text, next((f.value for f in module_flags if f.name == "resume"), None))
 
-    def _claim(self, text: str) -> None:
+    def _claim(self, text: str, resume: bool | None) -> None:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             mine = self.path("flags.txt")
             known = mine.exists()
-            if known and mine.read_text() == text:
+            mine_too = known and mine.read_text() == text
+            if resume is not None and resume != mine_too:
+                raise ValueError(
+                    f"--resume: --output_dir={self.directory} holds no run with these flags; leave "
+                    "it out to begin one"
+                    if resume
+                    else f"--noresume: --output_dir={self.directory} holds a run with these flags: "
+                    "choose another directory, or delete it"
+                )
+            if mine_too:
                 return
             # Flags alone are all that a run leaves which stopped at a wrong word.
             if any(path != mine for path in self.directory.iterdir()):

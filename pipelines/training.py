@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import hashlib
-import math
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -70,50 +69,65 @@ def fit(
     name: str,
     epochs: int,
     learning_rate: float,
+    cycle: int | None = None,
     callbacks: Sequence["keras.callbacks.Callback"] = (),
 ) -> None:
-    """Fits `model`; logs go to `logs/<name>` and `<name>.csv`, and a stop loses one epoch at most.
+    """Fits `model`, or goes on where an earlier start was stopped, one epoch back at most.
+
+    Logs go to `logs/<name>` and `<name>.csv`. The learning rate falls to 0 in `cycle` steps, all if
+    None.
 
     Raises:
       ValueError: if the loss is no longer finite.
     """
     import keras
 
+    import tfprune
     from tfprune.evaluation import tuning
 
     reproducible()
-    steps = epochs * len(splits.train)
-    loss = tuning.compile_for(model, splits.train_plain, steps=steps, learning_rate=learning_rate)
+    loss = tuning.compile_for(
+        model,
+        splits.train_plain,
+        steps=cycle or epochs * len(splits.train),
+        learning_rate=learning_rate,
+    )
     if not epochs:
         return
-    print(f"{name}: {epochs} epochs of {len(splits.train)} steps, loss {loss.name}")
-    # The record of an earlier start is only good for what the backup goes on from.
-    backup, table = run.path(f"logs/{name}.backup"), run.path(f"logs/{name}.csv")
-    table.parent.mkdir(parents=True, exist_ok=True)
-    if not backup.exists():
-        table.unlink(missing_ok=True)
+    checkpoint = tfprune.Checkpoint(run.path(f"logs/{name}.checkpoints"))
+    done, table = checkpoint.epoch, run.path(f"logs/{name}.csv")
+    _cut(run, table, done)
+    print(
+        f"{name}: {epochs} epochs of {len(splits.train)} steps, loss {loss.name}"
+        + (f"; goes on after epoch {done}" if done else "")
+    )
     model.fit(
-        splits.train,
+        splits.shuffled(FLAGS.seed, first=done),
         validation_data=splits.validation,
         epochs=epochs,
         shuffle=False,  # the data set does
         verbose="auto" if sys.stdout.isatty() else 2,
         callbacks=[
             *callbacks,
-            keras.callbacks.BackupAndRestore(backup),
             keras.callbacks.CSVLogger(table, append=True),
             keras.callbacks.TensorBoard(run.path(f"logs/{name}"), write_graph=False),
-            keras.callbacks.TerminateOnNaN(),
+            checkpoint,
         ],
     )
+    if checkpoint.failure:
+        raise ValueError(f"{name}: {checkpoint.failure}; or check --preprocess")
     # The file need not carry the optimizer's state: it would be three times the size.
     tuning.compile_for(model, splits.train_plain, steps=None)
-    last = history(run, name)[-1]
-    if not math.isfinite(last["loss"]):
-        raise ValueError(
-            f"{name}: the loss is {last['loss']} in epoch {last['epoch'] + 1}: lower the learning "
-            "rate, or check --preprocess"
-        )
+
+
+def _cut(run: runs.Run, table: pathlib.Path, epochs: int) -> None:
+    """Leaves the rows of the epochs that are done: a stop may come between row and checkpoint."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    if not epochs:
+        table.unlink(missing_ok=True)
+        return
+    lines = table.read_text().splitlines(keepends=True)[: 1 + epochs]
+    run.write(f"logs/{table.name}", lambda path: path.write_text("".join(lines)))
 
 
 def about(splits: data.Splits) -> dict[str, object]:

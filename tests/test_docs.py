@@ -1,6 +1,7 @@
 """Every name that works is in the documentation, with its source."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -14,7 +15,7 @@ DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 METHODS, EXPORT = ((DOCS / name).read_text() for name in ("methods.md", "export.md"))
 
 
-@pytest.mark.parametrize("package", ["criteria", "granularity", "allocation"])
+@pytest.mark.parametrize("package", ["criteria", "granularity", "allocation", "sparse_training"])
 def test_methods(package):
     for name in registry.names(f"tfprune.{package}"):
         assert f"| `{name}" in METHODS
@@ -31,6 +32,15 @@ def test_schedules_and_targets():
 def test_training_before_channels_are_pruned():
     assert set(flags.SPARSIFY) == {*KINDS, "soft", "centripetal"}
     assert all(f"| `{name}` |" in METHODS for name in flags.SPARSIFY)
+
+
+def test_methods_of_training_have_recipes():
+    rows = [line for line in METHODS.splitlines() if "`digits_" in line]
+    named = {name for line in rows for name in re.findall(r"`(digits_\w+)`", line)}
+    there = {path.stem for path in (DOCS.parent / "pipelines/recipes").glob("digits_*.flags")}
+    assert named == there
+    for name in registry.names("tfprune.sparse_training"):
+        assert any(line.startswith(f"| `{name}") for line in rows)
 
 
 def test_exports():

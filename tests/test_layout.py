@@ -24,6 +24,7 @@ STAGES = [
     {"masks", "sharing"},
     {"batchnorm"},
     {"planning"},
+    {"sparse_training"},
     {"surgery"},
     {"callbacks"},
     {"measurement"},

@@ -56,6 +56,14 @@ def test_iterative_rounds():
     np.testing.assert_allclose(geometric, 1 - 0.2 ** (np.arange(1, 4) / 3))
 
 
+def test_alternating_phases():
+    due = [(i, s) for i, (due, s) in enumerate(run("alternating")) if due]
+    assert due == [(10, 0.8), (26, 0.0), (42, 0.8), (58, 0.0), (74, 0.8)]
+    assert {s for _, s in run("alternating")[:10]} == {0.0}
+    assert {s for _, s in run("alternating")[74:]} == {0.8}
+    assert [i for i, (due, _) in enumerate(run("alternating(phases=1)")) if due] == [10]
+
+
 def test_one_shot_and_a_schedule_of_no_length():
     assert [i for i, (due, _) in enumerate(run("one_shot")) if due] == [10]
     # TFMOT's polynomial divides by zero here
@@ -68,6 +76,7 @@ def test_one_shot_and_a_schedule_of_no_length():
         ("polynomal", "Did you mean polynomial"),
         ("iterative(spacing='log')", "unknown spacing"),
         ("iterative(0)", "1 or more"),
+        ("alternating(phases=2)", "must be odd"),
         ("cosine(power=2)", "its options are initial_sparsity"),
         ("cosine(1.5)", r"not in \[0, 1\)"),
     ],

@@ -7,8 +7,11 @@ __version__ = "0.1.0"
 # The public names and where they live. They are imported on first use: TensorFlow takes seconds.
 _PUBLIC = {
     "Centripetal": "tfprune.callbacks.centripetal",
+    "Checkpoint": "tfprune.callbacks.checkpoint",
+    "Distillation": "tfprune.callbacks.distillation",
     "GroupSparsity": "tfprune.callbacks.group_sparsity",
     "HoldZeros": "tfprune.callbacks.hold_zeros",
+    "MultiWorker": "tfprune.callbacks.workers",
     "Pruner": "tfprune.callbacks.pruner",
     "SoftPruner": "tfprune.callbacks.soft_pruner",
     "WeightSharing": "tfprune.callbacks.weight_sharing",

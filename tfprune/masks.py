@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfprune.graph import kernels as k
 
@@ -67,6 +68,7 @@ def attach(model: keras.Model, masks: Masks) -> None:
     """
     fresh = False
     variables = k.named(model)
+    masks = _agreed(model.distribute_strategy, masks)
     with model.distribute_strategy.scope():
         for name, mask in masks.items():
             variable = variables[name]
@@ -78,6 +80,19 @@ def attach(model: keras.Model, masks: Masks) -> None:
         retrace(model)
     for name, mask in masks.items():
         zero(variables[name], mask)
+
+
+def _agreed(strategy: tf.distribute.Strategy, masks: Masks) -> Masks:
+    """Returns the first worker's masks, where several processes train the model together.
+
+    All choose by the same weights, but scores from data may differ in their last digit from one
+    machine to another, and one mask that differs would have their weights drift apart.
+    """
+    resolver = strategy.cluster_resolver
+    if resolver is None or sum(map(len, resolver.cluster_spec().as_dict().values())) < 2:
+        return masks
+    with strategy.scope():  # variables start as the first worker's
+        return {name: tf.Variable(mask, trainable=False).numpy() for name, mask in masks.items()}
 
 
 def apply(model: keras.Model) -> None:

@@ -93,6 +93,32 @@ class Iterative(_Ramp):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Alternating(_Ramp):
+    """Compressed and dense phases of one length in turn (Peste et al. 2021, arXiv 2106.12379).
+
+    An odd number of phases lies between `begin_step` and `end_step`; the last is compressed, and
+    so is what follows.
+    """
+
+    phases: int = 5
+
+    def __post_init__(self) -> None:
+        if self.phases < 1 or self.phases % 2 == 0:
+            raise ValueError(f"schedule alternating: phases={self.phases} must be odd")
+
+    def _phase(self, step: int) -> int:
+        span = max(self.end_step - self.begin_step, 1)
+        return min((step - self.begin_step) * self.phases // span, self.phases - 1)
+
+    def __call__(self, step: int) -> tuple[bool, float]:
+        """Returns whether a phase begins at `step`, and its sparsity."""
+        phase = self._phase(step)
+        begins = step == self.begin_step or phase > max(self._phase(step - 1), -1)
+        dense = step < self.begin_step or phase % 2 == 1
+        return begins and step >= self.begin_step, 0.0 if dense else self.final_sparsity
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OneShot:
     """All at once, at `begin_step`."""
 
@@ -130,7 +156,28 @@ _SCHEDULES = {
     "iterative": (Iterative, {"rounds": 5, "spacing": "linear", "initial_sparsity": 0.0}),
     "exponential": (Exponential, {"initial_sparsity": 0.0}),
     "cosine": (Cosine, {"initial_sparsity": 0.0}),
+    "alternating": (Alternating, {"phases": 5}),
 }
+
+
+def steps(moment: int | str, *, per_epoch: int | None) -> int:
+    """Returns the optimizer's steps at `1000`, or at epoch `"8ep"`.
+
+    Raises:
+      ValueError: for another form, or an epoch where how many steps it has is not known.
+    """
+    if isinstance(moment, int) and moment >= 0:
+        return moment
+    if isinstance(moment, str) and moment.endswith("ep"):
+        try:
+            epochs = float(moment[:-2])
+        except ValueError:
+            epochs = -1
+        if epochs >= 0:
+            if per_epoch is None:
+                raise ValueError(f"{moment!r} needs a data set of known length: give steps instead")
+            return round(epochs * per_epoch)
+    raise ValueError(f'{moment!r} is no moment: give optimizer steps (1000) or epochs ("8ep")')
 
 
 def names() -> list[str]:

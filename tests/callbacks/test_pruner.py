@@ -354,3 +354,15 @@ def test_what_cant_be_reached_is_said_when_training_begins():
 def test_an_end_before_the_begin():
     with pytest.raises(ValueError, match="before it begins"):
         fit(models.cnn(), tfprune.Pruner("sparsity:0.5", begin="2ep", end=3))
+
+
+def test_a_schedule_that_ends_after_training_says_what_will_be_reached(caplog):
+    model = models.tiny()
+    pruner = tfprune.Pruner("sparsity:0.75", schedule="cosine", end="6ep", frequency=1)
+    fit(model, pruner)
+    assert "reaches a sparsity of 0.3" in caplog.text
+    assert "then pruned to sparsity:0.75 without training after it" in caplog.text
+    assert off(model) <= 0.501
+    caplog.clear()
+    fit(models.tiny(), tfprune.Pruner("sparsity:0.75", end="2ep"))
+    assert not caplog.text

@@ -44,8 +44,8 @@ def run(*args, module="prune", **settings):
     )
 
 
-def killed(*args, at):
-    """Runs a command, and kills it when it prints a line that begins so."""
+def killed(*args, at, times=1):
+    """Runs a command, and kills it when it prints a line that begins so, for the n-th time."""
     with subprocess.Popen(
         command(*args),
         cwd=ROOT,
@@ -55,7 +55,8 @@ def killed(*args, at):
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as process:
         for line in process.stdout:
-            if line.startswith(at):
+            times -= line.startswith(at)
+            if not times:
                 process.send_signal(signal.SIGKILL)
                 break
 
@@ -92,6 +93,13 @@ def test_what_a_run_leaves(finished):
     assert record["flag_target"] == "sparsity:0.8"
     assert record["env_keras"] == keras.__version__
     assert [row["sparsity"] for row in record["history"]][-1] == record["sparsity"]
+    updates, churn = record["pruning_history"], record["mask_churn"]
+    assert updates[-1]["reached"] == pytest.approx(updates[-1]["scheduled"], abs=1e-4)
+    assert updates[-1]["reached"] == record["sparsity"]
+    assert sum(row["pruned"] - row["regrown"] for row in churn) == pytest.approx(
+        record["sparsity"], abs=1e-6
+    )
+    assert list((folder / "logs/finetune/pruning").glob("events*"))
     for key in ("top1", "top5", "loss", "params", "nonzero_params", "macs"):
         assert record[f"base_{key}"] >= 0
         assert record[f"pruned_{key}"] >= 0
@@ -156,20 +164,32 @@ def test_another_run_in_the_directory_is_an_error(finished):
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_killed_run_goes_on(tmp_path):
-    """Killed while fine-tuning, the same command finishes, and trains nothing twice."""
-    folder = tmp_path / "run"
-    args = [f"--output_dir={folder}", *QUICK, "--epochs=10", "--variants=float32"]
-    killed(*args, at="Epoch 4/10")
-    assert (folder / "baseline.keras").exists()
-    assert not (folder / "record.json").exists()
-    done = run(*args)
+def test_a_killed_run_goes_on(finished, tmp_path):
+    """Killed while fine-tuning, the same command ends with the same model, bit for bit."""
+    args = [f"--output_dir={tmp_path / 'run'}", *QUICK]
+    killed(*args, at="Epoch 2/2", times=2)
+    assert (tmp_path / "run/baseline.keras").exists()
+    assert not (tmp_path / "run/record.json").exists()
+    done = run(*args, "--resume")
     assert done.returncode == 0, done.stderr
     assert "dense model: taken from" in done.stdout
-    assert "Epoch 1/10" not in done.stdout
-    record = json.loads((folder / "record.json").read_text())
-    assert [row["epoch"] for row in record["history"]] == list(range(10))
-    assert record["sparsity"] == pytest.approx(0.8, abs=1e-4)
+    assert "goes on after epoch 1" in done.stdout
+    assert "Epoch 1/2" not in done.stdout
+    whole, again = (
+        (keras.saving.load_model(path / "model.keras"), json.loads(record.read_text()))
+        for path in (finished[0], tmp_path / "run")
+        for record in [path / "record.json"]
+    )
+    for a, b in zip(whole[0].get_weights(), again[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for key in ("run_id", "history", "pruning_history", "mask_churn", "pruned_top1"):
+        assert whole[1][key] == again[1][key]
+
+
+def test_a_run_that_is_there_is_not_begun_anew(finished):
+    (done,) = together([f"--output_dir={finished[0]}", *QUICK, "--noresume"])
+    assert done.returncode == 1
+    assert "holds a run with these flags" in done.stderr
 
 
 def test_a_model_of_ones_own_is_pruned_at_once(tmp_path):
@@ -231,6 +251,11 @@ WRONG = {
     ("--granularity=channel", "--target=redundant", "--train_epochs=0"): "finds nothing redundant",
     ("--train_learning_rate=1e30", "--train_epochs=1"): "lower the learning",
     ("stray",): "unexpected argument",
+    ("--resume",): "holds no run with these flags",
+    ("--method=rigle",): "Did you mean rigl",
+    ("--method=str", "--allocation=uniform"): "learns how layers share",
+    ("--method=rigl", "--epochs=0"): "it needs --epochs above 0",
+    ("--distill=absent.keras", "--train_epochs=0"): "no model file absent.keras",
 }
 # What is wrong with these is known before anything is trained.
 WRONG_ABOUT_CHANNELS = {
@@ -241,6 +266,7 @@ WRONG_ABOUT_CHANNELS = {
     ("--granularity=channel(join='no')",): "join is one of",
     ("--granularity=channel", "--target=bytes:200k", "--steps=2"): "give a share",
     ("--granularity=channel", "--round_to=0"): "round_to",
+    ("--granularity=channel", "--method=rigl"): "another granularity than channel",
     ("--correction=merge",): "granularity='channel'",
     ("--target=redundant",): "at each step",
     (

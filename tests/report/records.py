@@ -161,13 +161,27 @@ def resnet(depth=20, sparsity=0.9):
             }
             for e in range(1, 41)
         ],
+        "pruning_history": _updates(sparsity),
+        "mask_churn": [
+            {"epoch": e, "pruned": 0.2 * math.exp(-e / 8), "regrown": 0.02 * math.exp(-e / 5)}
+            for e in range(40)
+        ],
     }
+
+
+def _updates(sparsity):
+    levels = {step: sparsity * (1 - (1 - step / 8400) ** 3) for step in range(0, 8401, 420)}
+    return [
+        {"step": step, "scheduled": level, "reached": round(level, 4)}
+        for step, level in levels.items()
+    ]
 
 
 def keywords():
     """Three layers, no top-5, one epoch: the smallest sensible run."""
     record = resnet(8)
     record |= {"model": "dense3", "dataset": "keywords", "classes": 4}
+    del record["pruning_history"], record["mask_churn"]  # as before there were any
     record["layers"] = record["layers"][:2] + record["layers"][-1:]
     record["history"] = record["history"][:1]
     record["skipped"] = []
@@ -232,6 +246,8 @@ def hostile():
     record |= {key: SCRIPT for key in ("model", "dataset", "run_id", "created", "command")}
     record |= {"flag_" + text: text for text in nasty} | {"env_cpu": nasty[1], "env_x": {"a": [1]}}
     record["skipped"] = [{"name": text, "reason": text} for text in nasty]
+    record["flag_target"] = nasty[1]
+    record["pruning_history"].append({"step": SCRIPT, "scheduled": nasty[1], "reached": 1})
     for row in record["tflite"][2:]:
         row["variant"] += "'\"<b>"
         row["note"] = nasty[2]
@@ -304,6 +320,7 @@ def shrunk():
         row |= {"sparsity": 0.0, "nonzero_params": row["params"], "nonzero_macs": row["macs"]}
     for row in record["history"]:
         row.pop("sparsity", None)
+    del record["pruning_history"], record["mask_churn"]
     return record | {"sparsity": 0.0, "filters": filters()}
 
 

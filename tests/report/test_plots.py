@@ -14,6 +14,7 @@ PICTURES = (
     plots.channels,
     plots.redundancy,
     plots.training,
+    plots.schedule,
 )
 
 
@@ -86,6 +87,33 @@ def test_a_run_without_accuracy_shows_its_loss():
     record = {"history": [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]}
     (panel,) = plots.training(record)
     assert "Loss by epoch" in words(panel)
+
+
+def test_the_schedule_is_drawn_with_what_was_reached():
+    record = records.resnet()
+    along, churn = plots.schedule(record)
+    assert {"scheduled", "reached", "step"} <= set(words(along))
+    assert {"pruned", "grown again", "epoch"} <= set(words(churn))
+    assert "scheduled 90 %; reached 90 %" in along
+    assert "pruned 0.1527 %; grown again 0.0008195 %" in churn
+    updates = record["pruning_history"]
+    (fewer, _) = plots.schedule(record | {"pruning_history": updates[:5] + updates[6:]})
+    assert fewer.count("<use") == along.count("<use") - 1  # an update, a point
+    record["flag_target"] = "macs:0.5"
+    assert "scheduled, of macs" in words(plots.schedule(record)[0])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"pruning_history": None, "mask_churn": [{"epoch": 0}]},
+        {"pruning_history": [{"step": 1, "scheduled": "<b>", "reached": 0.5}, 7]},
+        {"pruning_history": "no", "mask_churn": [{"pruned": 0.5}]},
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_left_out(wrong):
+    assert not plots.schedule(wrong)
 
 
 def test_names_of_points_that_coincide_do_not_overlap():

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfprune import masks, targets
-from tfprune.callbacks import moments
+from tfprune import masks, schedules, targets
+from tfprune.callbacks import claims, frozen, moments
 from tfprune.graph import kernels as k
 from tfprune.planning import Recipe, merging
 from tfprune.planning.channel_plan import ChannelPlan
@@ -91,15 +91,17 @@ class Centripetal(keras.callbacks.Callback):
         if self._recipe.target.found:
             raise targets.not_for_training(self._recipe.target)
         if end is not None:
-            moments.steps(end, per_epoch=1)
+            schedules.steps(end, per_epoch=1)
         self._end, self._data, self._loss = end, data, loss
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Forms the clusters by the weights as they are now."""
         del logs
+        claims.alone(self)
         model = self.model
         release(model)  # what a training that was stopped left
-        self._plan: ChannelPlan = self._recipe.bind(model, data=self._data, loss=self._loss)
+        recipe = frozen.spared(self._recipe, model)
+        self._plan: ChannelPlan = recipe.bind(model, data=self._data, loss=self._loss)
         self._plan.check()
         self._masks = self._plan.masks()
         self._origin: int | None = None

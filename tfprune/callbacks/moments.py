@@ -4,36 +4,18 @@ import math
 
 import keras
 
-
-def steps(moment: int | str, *, per_epoch: int | None) -> int:
-    """Returns the optimizer's steps at `1000`, or at epoch `"8ep"`.
-
-    Raises:
-      ValueError: for another form, or an epoch where how many steps it has is not known.
-    """
-    if isinstance(moment, int) and moment >= 0:
-        return moment
-    if isinstance(moment, str) and moment.endswith("ep"):
-        try:
-            epochs = float(moment[:-2])
-        except ValueError:
-            epochs = -1
-        if epochs >= 0:
-            if per_epoch is None:
-                raise ValueError(f"{moment!r} needs a data set of known length: give steps instead")
-            return round(epochs * per_epoch)
-    raise ValueError(f'{moment!r} is no moment: give optimizer steps (1000) or epochs ("8ep")')
+from tfprune import schedules
 
 
 def last(moment: int | str | None, callback: keras.callbacks.Callback, *, begin: int = 0) -> int:
     """Returns the step at which something ends: if None, after three quarters of the training.
 
     Raises:
-      ValueError: as `steps`, or if the training's length is not known.
+      ValueError: as `schedules.steps`, or if the training's length is not known.
     """
     per_epoch = epoch_steps(callback)
     if moment is not None:
-        return steps(moment, per_epoch=per_epoch)
+        return schedules.steps(moment, per_epoch=per_epoch)
     if per_epoch is None:
         raise ValueError(
             f"the data set's length is unknown: give {type(callback).__name__} an end in steps, "

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from tfprune import masks, targets
+from tfprune.callbacks import claims, frozen
 from tfprune.graph import kernels as k
 from tfprune.planning import Plan, Recipe
 
@@ -80,7 +81,9 @@ class SoftPruner(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Binds the words to the model."""
         del logs
-        self._plan = self._recipe.bind(self.model, data=self._data, loss=self._loss)
+        claims.alone(self)
+        recipe = frozen.spared(self._recipe, self.model)
+        self._plan = recipe.bind(self.model, data=self._data, loss=self._loss)
         self._plan.check()  # out of reach is better said now than after an epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:

@@ -29,7 +29,9 @@ class Splits:
     Attributes:
       name: as asked for.
       train: shuffled anew in every pass, and augmented.
-      shuffled: seed -> `train` in an order of its own, from its first pass on.
+      shuffled: seed -> `train` in an order of its own; from a later pass on with `first`, for a
+        training that goes on at that epoch. The order of a stream, of more than fits in memory,
+        begins anew.
       train_plain: the same examples in fixed order, as they are: for calibration of int8, for
         batch-normalization statistics, for scores.
       validation: held out of training; None if `load` was given `validation=0`.
@@ -45,7 +47,7 @@ class Splits:
 
     name: str
     train: "tf.data.Dataset"
-    shuffled: Callable[[int], "tf.data.Dataset"]
+    shuffled: Callable[..., "tf.data.Dataset"]
     train_plain: "tf.data.Dataset"
     validation: "tf.data.Dataset | None"
     test: "tf.data.Dataset"
@@ -123,9 +125,14 @@ def load(
     def batches(examples: Examples) -> "tf.data.Dataset":
         return pipeline.ordered(examples, batch_size=batch_size, preprocess=steps)
 
-    def shuffled(seed: int) -> "tf.data.Dataset":
+    def shuffled(seed: int, first: int = 0) -> "tf.data.Dataset":
         return pipeline.shuffled(
-            source.train, batch_size=batch_size, preprocess=steps, augment=augmenting, seed=seed
+            source.train,
+            batch_size=batch_size,
+            preprocess=steps,
+            augment=augmenting,
+            seed=seed,
+            first=first,
         )
 
     splits = {"train": source.train, "validation": source.validation, "test": source.test}

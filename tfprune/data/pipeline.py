@@ -43,11 +43,15 @@ def shuffled(
     preprocess: Preprocess,
     augment: Augment | None,
     seed: int,
+    first: int = 0,
 ) -> "tf.data.Dataset":
-    """Returns batches of `examples` in another order in every pass, augmented."""
+    """Returns batches of `examples` in another order in every pass, augmented.
+
+    Passes are counted from `first`.
+    """
     import tensorflow as tf
 
-    count = itertools.count()
+    count = itertools.count(first)
     # The number of the pass is all the state there is: each iteration asks for it once.
     passes = tf.data.Dataset.from_generator(
         lambda: iter([next(count)]), output_signature=tf.TensorSpec((), tf.int64)

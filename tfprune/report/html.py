@@ -46,7 +46,7 @@ _PLACED = {
     *(f"{model}_{key}" for model in ("base", "pruned") for key in _MODEL),
     *("schema", "command", "sparsity", "compression_ratio", "theoretical_speedup"),
     *("layers", "channels", "filters", "skipped", "tflite", "recommended", "history"),
-    *("storage", "ops", "sparse_inference"),
+    *("storage", "ops", "sparse_inference", "pruning_history", "mask_churn"),
 }
 
 
@@ -100,6 +100,7 @@ def render(record: facts.Record) -> str:
         channels=[Markup(panel) for panel in plots.channels(record)],  # noqa: S704
         redundancy=[Markup(panel) for panel in plots.redundancy(record)],  # noqa: S704
         training=[Markup(panel) for panel in plots.training(record)],  # noqa: S704
+        schedule=[Markup(panel) for panel in plots.schedule(record)],  # noqa: S704
     )
 
 

@@ -134,6 +134,52 @@ def training(record: facts.Record) -> list[str]:
     ]
 
 
+def schedule(record: facts.Record) -> list[str]:
+    """Returns the schedule and what was reached by step, and the masks' changes by epoch."""
+    keys = ("step", "scheduled", "reached")
+    updates = [
+        tuple(row[key] for key in keys)
+        for row in facts.rows(record, "pruning_history")
+        if all(number(row.get(key)) is not None for key in keys)
+    ]
+    churn = [
+        row for row in facts.rows(record, "mask_churn") if number(row.get("epoch")) is not None
+    ]
+    return [
+        *([_scheduled(record, updates)] if updates else []),
+        *_curves(
+            churn,
+            {"pruned": "pruned", "regrown": "grown again"},
+            "Weights whose mask changed, by epoch",
+            _percent_tick,
+            legend="upper right",
+        ),
+    ]
+
+
+def _scheduled(record: facts.Record, updates: Sequence[tuple[float, float, float]]) -> str:
+    steps, scheduled, reached = zip(*updates, strict=True)
+    # A schedule of a target that is no sparsity counts what the target does.
+    kind = formats.plain(record.get("flag_target") or "sparsity").partition(":")[0]
+    line = "scheduled" if kind == "sparsity" else f"scheduled, of {formats.elide(kind, 12)}"
+    title = "Sparsity: scheduled and reached"
+
+    def draw(figure: Figure) -> None:
+        from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+        axes = _axes(figure, title)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        axes.set_ylim(0, 1.04)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent_tick(value)))
+        axes.plot(steps, scheduled, color=INK, linewidth=1.2, linestyle="--", label=line)
+        axes.scatter(steps, reached, s=16, color=PRUNED, zorder=3, label="reached")
+        axes.legend(frameon=False, fontsize=10.5, loc="lower right")
+
+    last = f"{line} {_percent_tick(scheduled[-1])}; reached {_percent_tick(reached[-1])}"
+    return svg.element(draw, 240, f"{title}. At the end: {last}")
+
+
 def _scatter(
     record: facts.Record,
     key: str,
@@ -240,6 +286,8 @@ def _curves(
     series: dict[str, str],
     title: str,
     tick: Callable[[float], str],
+    *,
+    legend: str = "lower right",
 ) -> list[str]:
     lines = {}
     for key, label in series.items():
@@ -259,8 +307,8 @@ def _curves(
         _scale(axes, "y", values, tick, from_zero=False)
         if "sparsity" in series:
             axes.set_ylim(0, 1.04)
-        for label, (xs, ys) in lines.items():
-            pale = label == "training" and len(lines) > 1
+        for i, (label, (xs, ys)) in enumerate(lines.items()):
+            pale = not i and len(lines) > 1
             colour = INK if pale else PRUNED
             axes.plot(
                 xs,
@@ -273,7 +321,7 @@ def _curves(
                 label=label,
             )
         if len(lines) > 1:
-            axes.legend(frameon=False, fontsize=10.5, loc="lower right")
+            axes.legend(frameon=False, fontsize=10.5, loc=legend)
 
     last = "; ".join(f"{label} {tick(ys[-1])}".strip() for label, (_, ys) in lines.items())
     return [svg.element(draw, 240, f"{title}. At the end: {last}")]
