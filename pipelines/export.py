@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from tfprune import zoo
+from tfprune.evaluation import records
 
 from . import flags as _flags
 from . import run as runs
@@ -63,7 +64,7 @@ def _run(run: runs.Run) -> dict:
     if splits:
         about = training.about(splits)
     record = run.head() | about
-    record["starting_weights_sha256"] = training.fingerprint(model)
+    record["starting_weights_sha256"] = records.fingerprint(model)
     record |= {f"base_{key}": value for key, value in facts.items()}
     record |= {
         "tflite": files.rows(table),

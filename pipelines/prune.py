@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from tfprune import registry, zoo
+from tfprune.evaluation import records
 from tfprune.tflite.variants import VARIANTS
 
 from . import flags as _flags
@@ -63,7 +64,7 @@ def _run(run: runs.Run) -> dict:
     splits = training.load_data()
     record = run.head() | training.about(splits)
     dense = training.baseline(run, splits)
-    record["starting_weights_sha256"] = training.fingerprint(dense)
+    record["starting_weights_sha256"] = records.fingerprint(dense)
     base = tfprune.measure(dense, data=splits.test)
     print(f"dense model: top-1 {100 * base['top1']:.2f} % on {splits.sizes['test']} test examples")
     words |= {"data": splits.calibration(FLAGS.calibration_samples, FLAGS.seed)}

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from tfprune.evaluation import records
+
 from . import flags as _flags
 from . import run as runs
 
@@ -77,7 +79,7 @@ def _run(run: runs.Run) -> None:
         table["ms"] = table["layer"].map(scan.times(threads=FLAGS.threads))
         run.write("sensitivity.csv", lambda file: table.to_csv(file, index=False))
     record = run.head() | training.about(splits)
-    record["starting_weights_sha256"] = training.fingerprint(model)
+    record["starting_weights_sha256"] = records.fingerprint(model)
     record |= {f"dense_{key}": value for key, value in scan.dense.items()}
     record["sensitivity"] = json.loads(table.to_json(orient="records", double_precision=15))
     run.finish(record | {"seconds_total": round(time.monotonic() - start, 1)})

@@ -5,6 +5,8 @@ python -m pipelines.train --output_dir=runs/dense --model=resnet8 --dataset=cifa
 
 from absl import flags
 
+from tfprune.evaluation import records
+
 from . import flags as _flags
 from . import run as runs
 
@@ -26,7 +28,7 @@ def _main() -> None:
         model = training.baseline(run, splits)
         facts = measure(model, data=splits.test)
         record = run.head() | training.about(splits)
-        record["starting_weights_sha256"] = training.fingerprint(model)
+        record["starting_weights_sha256"] = records.fingerprint(model)
         record |= {f"base_{key}": value for key, value in facts.items()}
         record["history"] = training.history(run, "train")
         run.finish(record)

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import hashlib
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -147,14 +146,6 @@ def about(splits: data.Splits) -> dict[str, object]:
 def model_name() -> str:
     """Returns what people call the model: of a file, its name."""
     return pathlib.PurePath(FLAGS.model).name
-
-
-def fingerprint(model: "keras.Model") -> str:
-    """Returns the SHA-256 of a model's weights, in order."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(weight.tobytes())
-    return digest.hexdigest()
 
 
 def history(run: runs.Run, name: str, steps: int = 1) -> list[dict[str, float]]:

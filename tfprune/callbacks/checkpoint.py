@@ -30,7 +30,8 @@ class Checkpoint(keras.callbacks.Callback):
       >>> train = splits.shuffled(seed=0, first=checkpoint.epoch)
       >>> model.fit(train, epochs=50, callbacks=[tfprune.Pruner("sparsity:0.9"), checkpoint])
 
-    It goes last. What EarlyStopping and ReduceLROnPlateau count is theirs, and begins anew.
+    It goes last. Of several workers the first writes, and all read. What EarlyStopping and
+    ReduceLROnPlateau count is theirs, and begins anew.
 
     If the loss, or a weight, is no longer finite, the training is stopped, the model is set back to
     the last checkpoint, and `failure` says so. When a training ends by itself its checkpoints are
@@ -98,18 +99,23 @@ class Checkpoint(keras.callbacks.Callback):
             self.failure += f" of epoch {epoch + 1}: lower the learning rate; {where}"
             log.error("training was stopped: %s", self.failure)
             return
-        self._save(epoch + 1)
+        if self._writes():
+            self._save(epoch + 1)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Removes the checkpoints of a training that is done."""
         del logs
         self.model._initial_epoch = None  # else Keras begins the next fit there as well
         state.leave(self.model)
-        if not self._stopped:
+        if self._writes() and not self._stopped:
             for path in self._files("*"):
                 path.unlink()
             if self._directory.is_dir() and not any(self._directory.iterdir()):
                 self._directory.rmdir()
+
+    def _writes(self) -> bool:
+        """Returns whether this process is the one of several that writes."""
+        return self.model.distribute_strategy.extended.should_checkpoint
 
     def _stop(self, reason: str) -> None:
         self._stopped = self.model.stop_training = True

@@ -4,6 +4,7 @@ docs/records.md says what is in one.
 """
 
 import functools
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tfprune.evaluation.methods import Method
 
 if TYPE_CHECKING:
+    import keras
     import pandas as pd
 
 SCHEMA = 1
@@ -29,6 +31,14 @@ FILE_NUMBERS = ("bytes", "gzip_bytes", "top1", "latency_ms_median", "latency_ms_
 FILE_NUMBERS += ("latency_ratio", "latency_ratio_iqr")
 # Where a benchmark keeps the records that could not be read.
 _SET_ASIDE = "set_aside"
+
+
+def fingerprint(model: "keras.Model") -> str:
+    """Returns the SHA-256 of a model's weights, in order."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
 
 
 def environment() -> dict[str, str | int]:

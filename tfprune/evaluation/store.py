@@ -64,7 +64,7 @@ class Store:
 
         What can't be read is moved to `set_aside/`.
         """
-        path = self._of(trial)
+        path = self._of(trial.id)
         if not path.exists():
             return None
         try:
@@ -76,7 +76,7 @@ class Store:
 
     def finish(self, record: Record) -> None:
         """Writes the record of a trial."""
-        path = self.directory / "runs" / record["run_id"] / "record.json"
+        path = self._of(record["run_id"])
         path.parent.mkdir(parents=True, exist_ok=True)
         records.write(record, path)
 
@@ -101,8 +101,8 @@ class Store:
         (folder / "float32.tflite").write_bytes(baseline.tflite)
         records.write(baseline.record, folder / "baseline.json")
 
-    def _of(self, trial: Trial) -> pathlib.Path:
-        return self.directory / "runs" / trial.id / "record.json"
+    def _of(self, trial_id: str) -> pathlib.Path:
+        return self.directory / "runs" / trial_id / "record.json"
 
     def _set_aside(self, folder: pathlib.Path, name: str, reason: str) -> None:
         aside = self.directory / "set_aside"

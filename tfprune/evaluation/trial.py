@@ -7,7 +7,6 @@ machine, and its record is what it returns. Everything that has a say in it come
 import dataclasses
 import datetime
 import functools
-import hashlib
 import json
 import pathlib
 import tempfile
@@ -19,8 +18,7 @@ import tensorflow as tf
 
 import tfprune
 from tfprune import data, zoo
-from tfprune.evaluation import methods, replay, tuning
-from tfprune.evaluation.records import SCHEMA, environment
+from tfprune.evaluation import methods, records, replay, tuning
 from tfprune.evaluation.settings import Pair, Trial
 from tfprune.graph import kernels as k
 from tfprune.measurement import accuracy, facts
@@ -75,11 +73,8 @@ def train(pair: Pair) -> Baseline:
         plain.set_weights(model.get_weights())
         plain.save(path)
         saved = path.read_bytes()
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(weight.tobytes())
     record |= {
-        "starting_weights_sha256": digest.hexdigest(),
+        "starting_weights_sha256": records.fingerprint(model),
         "train_epochs": epochs,
         "classes": splits.classes,
         "input_shape": list(splits.input_shape),
@@ -146,7 +141,7 @@ def run(trial: Trial, baseline: Baseline, origin: Mapping[str, object] | None = 
         "layers": facts.layers(model),
         "channels": facts.channels(dense, model) if by_channel else [],
         "seconds_total": round(time.monotonic() - start, 1),
-        **environment(),
+        **records.environment(),
     }
 
 
@@ -154,7 +149,7 @@ def about(trial: Trial, baseline: Baseline) -> Record:
     """Returns the part of a record that is known before the trial is run."""
     pair, method = trial.pair, trial.method
     return {
-        "schema": SCHEMA,
+        "schema": records.SCHEMA,
         "kind": "trial",
         "run_id": trial.id,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
