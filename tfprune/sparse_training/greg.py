@@ -2,9 +2,10 @@
 
 Growing regularisation (Wang et al. 2021, arXiv 2012.09243). GReg-1 chooses what goes at the first
 update, by the criterion, and adds strength * progress * w to the gradient of just these, so that
-the others take over in time; when the schedule ends they are pruned. GReg-2 first lets the penalty
-grow on all weights for half of the schedule: those that matter less to the loss shrink faster,
-which tells more than their first size does; then it chooses, and goes on as GReg-1.
+the others take over in time; when the schedule ends they are pruned. GReg-2 first lets a penalty of
+a hundredth of that (the authors' ceilings are 0.01 and 1) grow on all weights for half of the
+schedule: those that matter less to the loss shrink faster, which tells more than their first size
+does; then it chooses, and goes on as GReg-1.
 """
 
 import keras
@@ -17,6 +18,7 @@ from tfprune.sparse_training import Training
 from tfprune.sparse_training._taps import Tap
 
 SCHEDULE = "constant"
+_ON_ALL = 0.01
 
 
 class tap(Tap):
@@ -50,12 +52,13 @@ def update(training: Training, *, kind: int = 1, strength: float = 1.0) -> masks
     doomed = {n: ops.convert_to_numpy(t.memory["doomed"]) for n, t in training.taps.items()}
     if training.progress >= 1 and training.updates:
         return training.adopt({name: ~goes for name, goes in doomed.items()})
+    now = strength * training.progress
     if kind == 2 and training.progress < 0.5:
-        doomed = {name: np.ones_like(goes) for name, goes in doomed.items()}
+        doomed, now = {name: np.ones_like(goes) for name, goes in doomed.items()}, now * _ON_ALL
     elif len({bool(x) for goes in doomed.values() for x in (goes.min(), goes.max())}) == 1:
         doomed = {name: ~mask for name, mask in training.plan.masks(training.level).items()}
     for name, tap in training.taps.items():
         tap.memory["doomed"].assign(doomed[name])
-        tap.memory["strength"].assign(strength * training.progress)
+        tap.memory["strength"].assign(now)
     training.level = 0.0  # nothing is pruned yet
     return training.present()
