@@ -86,18 +86,13 @@ def test_dns_trains_what_is_pruned_and_splices_it_in_again():
     check(trained("dns"), latent * mask, mask)
 
 
-def step_of(moved):
-    """The step that movement's scores take, of one size in every layer."""
-    return moved / np.sqrt(np.mean(moved**2))
-
-
 def test_movement_keeps_what_moves_away_from_zero():
     latent, mask, score = problem()[2], np.ones((6, 4), bool), np.zeros((6, 4))
     for step in range(STEPS):
         if step in DUE[1:]:
             mask = highest(score)
         grad = gradient(latent * mask)
-        score = score - step_of(grad * latent)  # straight through the mask
+        score = score - grad * latent  # straight through the mask
         latent = latent - RATE * grad * mask
     check(trained("movement", At(due=DUE[1:])), latent * mask, mask)
 
@@ -110,7 +105,7 @@ def test_soft_movement_decides_at_every_step():
             mask = highest(score)
             threshold = score[~mask].max()
         grad = gradient(latent * mask)
-        score = score - step_of(grad * latent)
+        score = score - grad * latent
         latent = latent - RATE * grad * mask
         between += (mask != (score > threshold)).sum()
         mask = score > threshold

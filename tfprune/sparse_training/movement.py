@@ -3,14 +3,13 @@
 Sanh, Wolf & Rush 2020 (arXiv 2005.07683): each weight has a score, which starts at 0 and changes
 as if it were a factor of the mask (straight through), at each step by
 
-    S <- S - dL/dW' * W / (its root mean square over the layer)
+    S <- S - dL/dW' * W
 
-with W' the masked weights; the gradient of a pruned W is not used, but it stays what it was and can
-come back. The authors train scores by Adam, which sets each step's size as well; without any such,
-layers with large gradients would keep all, and others nothing. Hard movement keeps the highest
-scores at each update (the paper: of each layer, allocation "uniform"). Soft movement has one
-threshold for all layers, which decides at every step; here it is not a penalty on the scores that
-prunes more and more, as in the paper, but the threshold that rises, so that the level is met.
+with W' the masked weights; the gradient of a pruned W is not used, but it stays what it was and
+can come back. Hard movement keeps the highest scores at each update (the paper: of each layer,
+allocation "uniform"). Soft movement has one threshold for all layers, which decides at every step;
+here it is not a penalty on the scores that prunes more and more, as in the paper, but the threshold
+that rises, so that the level is met.
 """
 
 import keras
@@ -23,7 +22,6 @@ from tfprune.sparse_training import Training
 from tfprune.sparse_training._taps import Latent
 
 REFUSES = ("channel", "n_m")
-_LEAST = 1e-30  # where nothing moves
 
 
 class tap(Latent):
@@ -38,11 +36,9 @@ class tap(Latent):
     def before(
         self, gradient: keras.KerasTensor, weight: keras.KerasTensor, rate: keras.KerasTensor
     ) -> keras.KerasTensor:
-        """Adds -g w in the size of a step."""
+        """Adds -g w; a soft threshold then decides anew."""
         del weight, rate
-        moved = gradient * self.memory["latent"].value
-        size = ops.sqrt(ops.mean(ops.square(moved)))
-        self.memory["score"].value.assign_sub(moved / ops.maximum(size, _LEAST))
+        self.memory["score"].value.assign_sub(gradient * self.memory["latent"].value)
         return self.masked(gradient)
 
     def after(self, weight: keras.KerasTensor) -> keras.KerasTensor:
