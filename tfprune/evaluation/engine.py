@@ -63,7 +63,7 @@ def cluster(scheduler: str | None = None, *, workers: int | None = None) -> "Ite
     import distributed
 
     # What they say of workers, and of what ctrl-C broke off, would bury the news of trials.
-    for name in ("distributed", "tornado"):
+    for name in ("distributed", "tornado", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(_SETTINGS), contextlib.ExitStack() as stack:
         if scheduler:
